@@ -1,0 +1,161 @@
+//! What an attack needs from a model: embed a batch, and walk down a loss by signed gradient steps.
+//!
+//! [`Encoder`] is implemented by [`onnx`] (a file in ONNX Runtime) and by [`fake`] (closed form, for tests without any
+//! runtime). `attack/` sees nothing else.
+
+use crate::batch::{Embeddings, Images, ShapeError};
+
+/// What a caller may know about an encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderSpec {
+    /// Name for messages: a path or a model id.
+    pub name: String,
+    /// `[c, h, w]` of one input image, pixels in `[0, 1]`.
+    pub input: [usize; 3],
+    /// Entries of one embedding.
+    pub embedding_dim: usize,
+    /// Per-channel standard deviation of the model's own normalisation (ones if unknown); budgets given in normalised
+    /// units are scaled by it.
+    pub std: Vec<f32>,
+    /// Which device ran it, as verified: `cpu` or `cuda`.
+    pub provider: String,
+}
+
+/// How one distance enters the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Distance {
+    /// `‖a − b‖²`.
+    SquaredEuclidean,
+    /// `‖a − b‖`, gradient 0 at `a = b`.
+    Euclidean,
+}
+
+impl Distance {
+    /// The distance of two embeddings, accumulated in `f64`.
+    pub fn between(self, a: &[f32], b: &[f32]) -> f64 {
+        let squared: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+        match self {
+            Self::SquaredEuclidean => squared,
+            Self::Euclidean => squared.sqrt(),
+        }
+    }
+}
+
+/// A per-sample loss to be minimised: `L(x) = Σ_t weights[t] · distance(f(x), targets[t])`.
+///
+/// Every goal is a choice of targets and weights: towards one image (weight 1), towards T at once (1/T each), away from
+/// the clean embedding (−1), away from one and towards another (−1, 1).
+#[derive(Debug, Clone)]
+pub struct Descent<'a> {
+    /// How each distance enters.
+    pub distance: Distance,
+    /// Number of targets per sample, T.
+    pub targets_per_sample: usize,
+    /// First iterate, `[n, c, h, w]`.
+    pub start: &'a Images,
+    /// Lower bound of every pixel, `[n, c, h, w]`.
+    pub lower: &'a Images,
+    /// Upper bound of every pixel, `[n, c, h, w]`.
+    pub upper: &'a Images,
+    /// Target embeddings, `[n, T, d]`.
+    pub targets: &'a [f32],
+    /// Weights, `[n, T]`.
+    pub weights: &'a [f32],
+}
+
+/// What one evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Loss of each sample at the evaluated iterate, `[n]`.
+    pub loss: Vec<f32>,
+    /// Embedding of each sample at the evaluated iterate, `[n, d]`.
+    pub embeddings: Embeddings,
+}
+
+/// A running descent. Tensors stay on the device between steps.
+pub trait GradientSteps {
+    /// Evaluates the loss at the current iterate `x`, then moves to `clip(x − step · sign(∇L), lower, upper)`.
+    ///
+    /// # Shapes
+    /// `step_size`: `[n, c]`, in pixel units, one per sample and channel.
+    /// # Errors
+    /// [`EncoderError`] if the runtime fails or a gradient is not finite.
+    fn step(&mut self, step_size: &[f32]) -> Result<Evaluation, EncoderError>;
+
+    /// Evaluates the loss at the current iterate without moving.
+    ///
+    /// # Errors
+    /// As [`GradientSteps::step`].
+    fn evaluate(&mut self) -> Result<Evaluation, EncoderError>;
+
+    /// Copies sample `i` of the iterate that the last evaluation saw into `out` (`[c, h, w]`).
+    fn copy_evaluated(&self, i: usize, out: &mut [f32]);
+}
+
+/// A model that turns images into embeddings.
+pub trait Encoder: Send {
+    /// What is known about it.
+    fn spec(&self) -> &EncoderSpec;
+
+    /// Embeds a batch of any size.
+    ///
+    /// # Errors
+    /// [`EncoderError`] if the batch does not fit the model or the runtime fails.
+    fn embed(&mut self, images: &Images) -> Result<Embeddings, EncoderError>;
+
+    /// Opens a descent on one batch.
+    ///
+    /// # Errors
+    /// [`EncoderError::NoGradient`] if the model cannot be differentiated, naming the node; shape errors otherwise.
+    fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError>;
+}
+
+/// Why an encoder could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// The file cannot be used.
+    #[error("{name}: {reason}")]
+    Unusable {
+        /// File or model.
+        name: String,
+        /// What, wanted, how to fix.
+        reason: String,
+    },
+    /// No gradient rule.
+    #[error("{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work")]
+    NoGradient {
+        /// File or model.
+        name: String,
+        /// Node name.
+        node: String,
+        /// Operator.
+        op: String,
+    },
+    /// A batch of the wrong shape.
+    #[error("{name}: {source}")]
+    Shape {
+        /// File or model.
+        name: String,
+        /// What differs.
+        #[source]
+        source: ShapeError,
+    },
+    /// NaN or infinity where a number is needed.
+    #[error("{name}: {what} of sample {sample} is not finite")]
+    NotFinite {
+        /// File or model.
+        name: String,
+        /// Which value.
+        what: &'static str,
+        /// Position in the batch.
+        sample: usize,
+    },
+    /// The runtime failed.
+    #[error("{name}: ONNX Runtime failed: {reason}")]
+    Runtime {
+        /// File or model.
+        name: String,
+        /// Its own words.
+        reason: String,
+    },
+}

@@ -1,0 +1,247 @@
+//! Results: one row per trial, one row per query of a trial, one row per training epoch; in Parquet and CSV.
+//!
+//! Plain structs here are what the rest of the program sees; [`frames`] is the only place that knows polars.
+
+use serde::{Deserialize, Serialize};
+
+/// A value with a confidence interval. `NaN` never occurs: what could not be computed is `None` in the row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Point estimate, a share in `[0, 1]` for recall.
+    pub value: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+}
+
+/// One trial: model × dataset × side × goal × method × budget × branch × seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Digest of everything that made this row, short form; the key into the per-query table.
+    pub trial: String,
+    /// Suite (`demo`, `attack/ranking-ers`).
+    pub suite: String,
+    /// Data set id.
+    pub dataset: String,
+    /// Model id (the recipe's file name).
+    pub model: String,
+    /// Training method word, or `foreign`.
+    pub training: String,
+    /// Training seed.
+    pub model_seed: u64,
+    /// Digest of the ONNX file that answered, short form.
+    pub artefact: String,
+    /// `clean` or the suite's name of the attack.
+    pub attack: String,
+    /// `none`, `single-target`, `multi-target(5)`, `untargeted`.
+    pub goal: String,
+    /// `none`, `pgd`, `fgsm`, `noise`.
+    pub method: String,
+    /// `query`, `all`; `none` for clean.
+    pub side: String,
+    /// Branch whose gradients made the attack.
+    pub crafted_on: String,
+    /// Branch that answered.
+    pub answered_by: String,
+    /// Budget as written.
+    pub epsilon: String,
+    /// Budget in pixel units.
+    pub epsilon_pixels: f64,
+    /// Gradient steps.
+    pub steps: u32,
+    /// Restarts.
+    pub restarts: u32,
+    /// Suite seed.
+    pub seed: u64,
+    /// Queries evaluated.
+    pub queries: u32,
+    /// Queries that could have been evaluated.
+    pub queries_available: u32,
+    /// Gallery size.
+    pub gallery: u32,
+    /// recall@k for each k, ascending in k.
+    pub recall: Vec<RecallAt>,
+    /// Share of queries whose nearest other image has a target identity.
+    pub success: Option<Estimate>,
+    /// Mean Euclidean distance between clean and attacked embedding.
+    pub shift: Option<Estimate>,
+    /// Largest L∞ perturbation over queries, pixel units.
+    pub linf_max: Option<f64>,
+    /// Mean L2 perturbation over queries, pixel units.
+    pub l2_mean: Option<f64>,
+    /// Checks that ran, in a fixed order.
+    pub checks: Vec<Check>,
+    /// Execution provider, as verified.
+    pub provider: String,
+    /// Which images chose the model's epoch: `validation`, `test`, `last`, `foreign`.
+    pub selected_on: String,
+    /// Filled if the trial failed; then the numbers are absent.
+    pub error: Option<String>,
+}
+
+/// One recall@k.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RecallAt {
+    /// Neighbours looked at.
+    pub k: u32,
+    /// Share of queries with a same-class image among them.
+    pub estimate: Estimate,
+}
+
+/// The outcome of a soundness check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Stable name: `budget-obeyed`, `zero-epsilon-equals-clean`, `zero-gradients` ...
+    pub name: String,
+    /// Whether it held.
+    pub passed: bool,
+    /// What was measured, in words and numbers.
+    pub detail: String,
+}
+
+/// One query of one trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryOutcome {
+    /// Key of its trial.
+    pub trial: String,
+    /// Index of the image in the data set.
+    pub query: u32,
+    /// Its class.
+    pub label: u32,
+    /// Rank (from 1) of the first same-class image, ties counted against the model. 0 if the gallery has none.
+    pub first_hit: u32,
+    /// Nearest gallery images, best first (index in the data set), as many as the largest k.
+    pub neighbors: Vec<u32>,
+    /// Target images (index in the data set), empty for clean and untargeted.
+    pub targets: Vec<u32>,
+    /// Whether the nearest image has a target's identity.
+    pub success: bool,
+    /// Euclidean distance between clean and attacked embedding.
+    pub shift: f32,
+    /// L∞ perturbation, pixel units.
+    pub linf: f32,
+    /// L2 perturbation, pixel units.
+    pub l2: f32,
+    /// Final (best) loss of the attack.
+    pub loss: f32,
+}
+
+/// One epoch of one training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingPoint {
+    /// Model id.
+    pub model: String,
+    /// Training seed.
+    pub seed: u64,
+    /// Epochs finished, from 1.
+    pub epoch: u32,
+    /// Mean training loss of the epoch.
+    pub loss: f64,
+    /// recall@1 on the selection images, if measured in this epoch.
+    pub selection_recall: Option<f64>,
+    /// Learning rate at its end.
+    pub learning_rate: f64,
+}
+
+/// A picture story: one query, clean and attacked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GalleryItem {
+    /// Key of the attacked trial.
+    pub trial: String,
+    /// Model id.
+    pub model: String,
+    /// Name of the attack.
+    pub attack: String,
+    /// Side of the square pictures in pixels.
+    pub size: u32,
+    /// The query.
+    pub clean: Thumbnail,
+    /// The attacked query, planar bytes after rounding to 8 bits.
+    pub adversarial: Thumbnail,
+    /// `adversarial − clean`, as a picture: 128 is no change.
+    pub perturbation: Thumbnail,
+    /// By how much the perturbation was magnified in that picture.
+    pub magnification: u32,
+    /// Neighbours of the clean query, best first.
+    pub clean_neighbors: Vec<Thumbnail>,
+    /// Neighbours of the attacked query, best first.
+    pub adversarial_neighbors: Vec<Thumbnail>,
+    /// Target images.
+    pub targets: Vec<Thumbnail>,
+}
+
+/// A small picture with its label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Thumbnail {
+    /// Index in the data set.
+    pub index: u32,
+    /// Class name.
+    pub class: String,
+    /// Whether it has the query's class.
+    pub same_class: bool,
+    /// `[3, size, size]` bytes, RGB planes.
+    #[serde(with = "bytes_base64")]
+    pub pixels: Vec<u8>,
+}
+
+mod bytes_base64 {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a run was made with and of. Only this file carries times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the run-folder format, 1.
+    pub schema: u32,
+    /// Suite name.
+    pub suite: String,
+    /// The suite's `about` text.
+    pub about: String,
+    /// Digest of the plan.
+    pub plan: String,
+    /// Command that makes the run again.
+    pub command: String,
+    /// Version of this program and its commit.
+    pub program: String,
+    /// Versions of ONNX Runtime, libtorch and the like, name and version.
+    pub versions: Vec<(String, String)>,
+    /// Digest, size and counts of the data set, in words.
+    pub dataset: String,
+    /// Digest of the data set.
+    pub dataset_digest: String,
+    /// Threads used.
+    pub threads: u32,
+    /// Seconds since 1970, start.
+    pub started_unix_s: u64,
+    /// Stages with their wall time in seconds; 0 for a stage found done.
+    pub stages: Vec<(String, f64)>,
+    /// Models in the suite's order: id and description.
+    pub models: Vec<(String, String)>,
+}
+
+/// Everything a report shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// How it was made.
+    pub manifest: Manifest,
+    /// One row per trial, in plan order.
+    pub measurements: Vec<Measurement>,
+    /// Per-query outcomes of all trials.
+    pub queries: Vec<QueryOutcome>,
+    /// Training curves.
+    pub training: Vec<TrainingPoint>,
+    /// Picture stories.
+    pub gallery: Vec<GalleryItem>,
+}

@@ -1,0 +1,382 @@
+//! How a model is made: `models/<id>.toml`, either a recipe to train or a card of somebody else's ONNX file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::attack::TargetLoss;
+use crate::units::Epsilon;
+
+/// The backbone, without batch-norm branches (those follow from the method).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum BackboneSpec {
+    /// Blocks of 3×3 convolution, batch norm, ReLU, 2×2 max pool; then global average pool.
+    Convnet {
+        /// Output channels of each block.
+        widths: Vec<usize>,
+    },
+    /// He et al. 2016, arXiv:1512.03385.
+    Resnet {
+        /// 18, 34, 50, 101 or 152.
+        depth: u32,
+        /// Where a bottleneck's stride sits.
+        #[serde(default)]
+        stride_in: StrideIn,
+    },
+}
+
+/// Position of the stride in a bottleneck block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum StrideIn {
+    /// torchvision's v1.5: in the 3×3 convolution.
+    #[default]
+    Conv2,
+    /// The original v1: in the first 1×1 convolution.
+    Conv1,
+}
+
+/// One adversarial branch of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingBranch {
+    /// Number of target images whose embeddings are approached; 1 is STAX, more is MTAX.
+    pub targets: usize,
+}
+
+/// The training method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TrainingMethod {
+    /// Clean images only.
+    Standard {},
+    /// Clean and adversarial images through one shared batch norm (AT).
+    Adversarial {
+        /// Targets per image.
+        #[serde(default = "single")]
+        targets: usize,
+    },
+    /// One auxiliary branch fed with single-target adversarial images. Xie et al. 2020, arXiv:1911.09665.
+    Advprop {},
+    /// One auxiliary branch per entry. Singh et al. 2023, arXiv:2211.16253.
+    Mdprop {
+        /// The paper's best: `[{ targets = 1 }, { targets = 5 }]`.
+        branches: Vec<TrainingBranch>,
+    },
+}
+
+fn single() -> usize {
+    1
+}
+
+impl TrainingMethod {
+    /// Adversarial images made in each step, one entry per group.
+    pub fn adversaries(&self) -> Vec<TrainingBranch> {
+        match self {
+            Self::Standard {} => vec![],
+            Self::Adversarial { targets } => vec![TrainingBranch { targets: *targets }],
+            Self::Advprop {} => vec![TrainingBranch { targets: 1 }],
+            Self::Mdprop { branches } => branches.clone(),
+        }
+    }
+
+    /// Auxiliary batch-norm branches the network needs.
+    pub fn auxiliary_branches(&self) -> u8 {
+        match self {
+            Self::Standard {} | Self::Adversarial { .. } => 0,
+            Self::Advprop {} => 1,
+            Self::Mdprop { branches } => branches.len() as u8,
+        }
+    }
+
+    /// The word used in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Standard {} => "standard",
+            Self::Adversarial { .. } => "adversarial",
+            Self::Advprop {} => "advprop",
+            Self::Mdprop { .. } => "mdprop",
+        }
+    }
+}
+
+/// Which reading of the method fills in the quirks that a recipe leaves open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The text of the paper and its supplement.
+    #[default]
+    Paper,
+    /// The official code as published.
+    Code,
+}
+
+/// Whose embeddings an adversary approaches during training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetChoice {
+    /// Images of other identities, the T of one image distinct (the paper).
+    OtherIdentity,
+    /// T independent random permutations of the half batch: an image may hit itself or its own class (the code).
+    Permutation,
+}
+
+/// Where adversarial pixels are clipped during training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClampRange {
+    /// `[0, 1]` in pixel units, per channel after normalisation (the paper).
+    Image,
+    /// Smallest and largest normalised value of the attacked half batch, over all channels (the code).
+    Batch,
+}
+
+/// Which model answers during the attack of a training step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuxiliaryStart {
+    /// Weight, bias and running statistics copied from main.
+    CopyAll,
+    /// Weight and bias copied, running statistics left at 0 and 1 (the code).
+    CopyAffine,
+}
+
+/// Which images a model is chosen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// Best recall@1 on validation classes.
+    Validation,
+    /// Best recall@1 on the test classes (the code). Every record made from such a model says so.
+    Test,
+    /// The last epoch.
+    Last,
+}
+
+/// Every quirk of the official code, one flag each; what is left out comes from the preset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct QuirkOverrides {
+    /// PAPER 1.6 #1: how T distances are joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_loss: Option<TargetLoss>,
+    /// PAPER 1.6 #2: whose embeddings are approached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_choice: Option<TargetChoice>,
+    /// PAPER 1.6 #4: where adversarial pixels are clipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<ClampRange>,
+    /// PAPER 1.6 #5: half-width of the uniform random start, in normalised units, whatever epsilon is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_noise: Option<f64>,
+    /// PAPER 1.6 #6: how auxiliary branches begin when pretrained weights are loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary_start: Option<AuxiliaryStart>,
+    /// PAPER 1.4: which images choose the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
+}
+
+/// Quirks with nothing left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quirks {
+    /// See [`QuirkOverrides::target_loss`].
+    pub target_loss: TargetLoss,
+    /// See [`QuirkOverrides::target_choice`].
+    pub target_choice: TargetChoice,
+    /// See [`QuirkOverrides::clamp`].
+    pub clamp: ClampRange,
+    /// See [`QuirkOverrides::start_noise`].
+    pub start_noise: f64,
+    /// See [`QuirkOverrides::auxiliary_start`].
+    pub auxiliary_start: AuxiliaryStart,
+    /// See [`QuirkOverrides::selection`].
+    pub selection: Selection,
+}
+
+impl Quirks {
+    /// The preset's choice for everything the recipe leaves open.
+    pub fn resolve(preset: Preset, overrides: &QuirkOverrides) -> Self {
+        let base = match preset {
+            Preset::Paper => Self {
+                target_loss: TargetLoss::MeanSquaredDistance,
+                target_choice: TargetChoice::OtherIdentity,
+                clamp: ClampRange::Image,
+                start_noise: 0.0005,
+                auxiliary_start: AuxiliaryStart::CopyAll,
+                selection: Selection::Validation,
+            },
+            Preset::Code => Self {
+                target_loss: TargetLoss::MeanDistance,
+                target_choice: TargetChoice::Permutation,
+                clamp: ClampRange::Batch,
+                start_noise: 0.0005,
+                auxiliary_start: AuxiliaryStart::CopyAffine,
+                selection: Selection::Test,
+            },
+        };
+        Self {
+            target_loss: overrides.target_loss.unwrap_or(base.target_loss),
+            target_choice: overrides.target_choice.unwrap_or(base.target_choice),
+            clamp: overrides.clamp.unwrap_or(base.clamp),
+            start_noise: overrides.start_noise.unwrap_or(base.start_noise),
+            auxiliary_start: overrides.auxiliary_start.unwrap_or(base.auxiliary_start),
+            selection: overrides.selection.unwrap_or(base.selection),
+        }
+    }
+}
+
+/// The metric-learning loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LossSpec {
+    /// Wang et al. 2019, arXiv:1904.06627, with the mining of PAPER.md section 2.
+    MultiSimilarity {
+        /// Weight of positives, α.
+        #[serde(default = "ms_alpha")]
+        alpha: f64,
+        /// Weight of negatives, β.
+        #[serde(default = "ms_beta")]
+        beta: f64,
+        /// Similarity threshold, λ.
+        #[serde(default = "ms_threshold")]
+        threshold: f64,
+        /// Mining margin, ε.
+        #[serde(default = "ms_margin")]
+        margin: f64,
+    },
+}
+
+fn ms_alpha() -> f64 {
+    2.0
+}
+fn ms_beta() -> f64 {
+    40.0
+}
+fn ms_threshold() -> f64 {
+    0.5
+}
+fn ms_margin() -> f64 {
+    0.1
+}
+
+/// Learning-rate schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ScheduleSpec {
+    /// Constant.
+    #[default]
+    Constant,
+    /// Smith & Topin 2018, arXiv:1708.07120: cosine up from `peak/25` over the first 30 %, cosine down to `peak/25e4`.
+    OneCycle {},
+}
+
+/// Adam with decoupled nothing: weight decay is added to the gradient, as in PyTorch's `Adam`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Learning rate (its peak, with a one-cycle schedule).
+    pub learning_rate: f64,
+    /// L2 weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Course of the learning rate over all steps.
+    #[serde(default)]
+    pub schedule: ScheduleSpec,
+}
+
+/// How adversarial training images are made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingAttack {
+    /// Radius.
+    pub epsilon: Epsilon,
+    /// Gradient steps of `epsilon / steps` each.
+    pub steps: usize,
+}
+
+/// Random changes of training images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AugmentationSpec {
+    /// None.
+    None {},
+    /// Shift by up to `pixels` in both directions (edges repeated), then a horizontal flip with probability ½.
+    ShiftFlip {
+        /// Largest shift.
+        pixels: usize,
+    },
+    /// torchvision's RandomResizedCrop (scale 0.08–1, ratio 3/4–4/3) and a horizontal flip with probability ½.
+    RandomResizedCropFlip {},
+}
+
+/// A recipe file, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Version of this format, 1.
+    pub schema: u32,
+    /// Why it exists and what is expected of it.
+    pub about: String,
+    /// The training method.
+    pub method: TrainingMethod,
+    /// Who fills in the quirks.
+    #[serde(default)]
+    pub preset: Preset,
+    /// Quirks that differ from the preset.
+    #[serde(default)]
+    pub quirks: QuirkOverrides,
+    /// The network without its branches.
+    pub backbone: BackboneSpec,
+    /// Entries of the embedding.
+    pub embedding_dim: usize,
+    /// Pretrained weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PretrainedSpec>,
+    /// The loss.
+    pub loss: LossSpec,
+    /// The optimizer.
+    pub optimizer: OptimizerSpec,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Clean images per step.
+    pub batch_size: usize,
+    /// Images drawn per class in a batch.
+    pub per_class: usize,
+    /// Random changes of training images.
+    pub augmentation: AugmentationSpec,
+    /// Adversarial training images; needed by every method but `standard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<TrainingAttack>,
+    /// One model is trained per seed.
+    pub seeds: Vec<u64>,
+}
+
+/// Weights to begin with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainedSpec {
+    /// A safetensors file with torchvision's names.
+    pub file: PathBuf,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+/// A card of a foreign ONNX file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnnxCard {
+    /// Version of this format, 1.
+    pub schema: u32,
+    /// What it is and where it comes from.
+    pub about: String,
+    /// The file, relative to the card.
+    pub onnx: PathBuf,
+    /// Per-channel mean that the model expects subtracted (pixel units); left out: pixels go in as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f32; 3]>,
+    /// Per-channel standard deviation that the model expects divided by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f32; 3]>,
+}
