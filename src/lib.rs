@@ -6,13 +6,23 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod artefact;
+pub mod attack;
 pub mod batch;
 pub mod dataset;
 pub mod digest;
 pub mod encoder;
+#[cfg(feature = "train")]
+pub mod export;
+pub mod metric;
 pub mod network;
+pub mod onnx;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod rng;
+pub mod run;
+pub mod stats;
 pub mod suite;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod units;

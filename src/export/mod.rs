@@ -1,0 +1,1 @@
+//! Trained weights to ONNX files, with a proof that both compute the same (feature `train`).

@@ -1,0 +1,1 @@
+//! Plans become artefacts: execute, resume, report progress.
