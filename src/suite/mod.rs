@@ -1,6 +1,12 @@
 //! What to measure: `suites/**/*.toml` and `models/*.toml`, read, checked and resolved.
 //!
-//! Three steps, three types: wire (serde, as written) → checked → plan (resolved paths and digests).
+//! Three steps, three types: [`wire::SuiteWire`] (serde, as written) → the same after [`check`] → [`plan::Plan`]
+//! (models read, trials listed).
 
 pub mod attack;
+pub mod check;
+pub mod dataset;
+pub mod load;
+pub mod plan;
 pub mod recipe;
+pub mod wire;

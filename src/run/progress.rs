@@ -1,0 +1,117 @@
+//! Progress on a terminal (bars with rate and ETA) and in a log (plain lines, a few per stage).
+
+use std::io::IsTerminal as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress::Observer;
+
+/// Talks on stderr; results never go here.
+pub struct Console {
+    state: Mutex<State>,
+    quiet: bool,
+}
+
+enum State {
+    Idle,
+    Bar(ProgressBar),
+    Log { what: String, unit: String, total: u64, done: u64, note: String, began: Instant, spoken: Instant },
+}
+
+/// In a log, at most one line in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(15);
+
+impl Console {
+    /// `quiet`: only lines worth keeping.
+    pub fn new(quiet: bool) -> Self {
+        Self { state: Mutex::new(State::Idle), quiet }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic in another thread must not silence the report of it.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is the one place that talks")]
+fn line(text: &str) {
+    eprintln!("{text}");
+}
+
+fn rate(done: u64, total: u64, began: Instant) -> String {
+    let elapsed = began.elapsed().as_secs_f64().max(1e-9);
+    let per_second = done as f64 / elapsed;
+    let left = if per_second > 0.0 { total.saturating_sub(done) as f64 / per_second } else { 0.0 };
+    format!("{per_second:.0}/s, {left:.0} s left")
+}
+
+impl Observer for Console {
+    fn begin(&self, what: &str, total: u64, unit: &str) {
+        if self.quiet {
+            return;
+        }
+        *self.state() = if std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template(
+                "{prefix} {wide_bar:.cyan/blue} {human_pos}/{human_len} {msg} {per_sec} eta {eta}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_string());
+            bar.set_message(unit.to_string());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            State::Bar(bar)
+        } else {
+            let now = Instant::now();
+            line(&format!("{what}: {total} {unit}"));
+            State::Log {
+                what: what.into(),
+                unit: unit.into(),
+                total,
+                done: 0,
+                note: String::new(),
+                began: now,
+                spoken: now,
+            }
+        };
+    }
+
+    fn advance(&self, more: u64) {
+        match &mut *self.state() {
+            State::Idle => {}
+            State::Bar(bar) => bar.inc(more),
+            State::Log { what, unit, total, done, note, began, spoken } => {
+                *done += more;
+                if spoken.elapsed() >= LOG_INTERVAL {
+                    *spoken = Instant::now();
+                    line(&format!("{what}: {done}/{total} {unit} {note} ({})", rate(*done, *total, *began)));
+                }
+            }
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &mut *self.state() {
+            State::Idle => {}
+            State::Bar(bar) => bar.set_message(text.to_string()),
+            State::Log { note, .. } => *note = text.to_string(),
+        }
+    }
+
+    fn end(&self) {
+        match std::mem::replace(&mut *self.state(), State::Idle) {
+            State::Idle => {}
+            State::Bar(bar) => bar.finish_and_clear(),
+            State::Log { what, unit, done, note, began, .. } => {
+                line(&format!("{what}: {done} {unit} in {:.1} s {note}", began.elapsed().as_secs_f64()));
+            }
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &*self.state() {
+            State::Bar(bar) => bar.suspend(|| line(text)),
+            _ => line(text),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Checks of suites and recipes: all mistakes are collected, then reported together.
+
+use std::collections::BTreeSet;
+
+use super::attack::{Goal, Method};
+use super::recipe::{AugmentationSpec, BackboneSpec, LossSpec, Recipe, TrainingMethod};
+use super::wire::{Attack, Expectation, SuiteWire};
+use crate::units::Epsilon;
+
+/// Whether `name` can be an id: lower-case words of letters and digits joined by single hyphens.
+pub fn is_id(name: &str) -> bool {
+    !name.is_empty()
+        && name.split('-').all(|word| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        })
+}
+
+/// Every mistake of a suite, in file order. Empty if there is none.
+pub fn suite_problems(suite: &SuiteWire) -> Vec<String> {
+    let mut problems = Vec::new();
+    if suite.schema != 1 {
+        problems.push(format!("schema = {} is unknown; this program reads schema = 1", suite.schema));
+    }
+    if suite.about.trim().is_empty() {
+        problems.push("about is empty; say in a sentence what the suite answers".into());
+    }
+    if suite.models.is_empty() {
+        problems.push("no [[model]]; name at least one file of models/".into());
+    }
+    let mut seen = BTreeSet::new();
+    for model in &suite.models {
+        if !is_id(&model.id) {
+            problems.push(format!("model id `{}` must be lower-case words joined by hyphens", model.id));
+        }
+        if !seen.insert(&model.id) {
+            problems.push(format!("model `{}` is named twice", model.id));
+        }
+        if let Some(seeds) = &model.seeds {
+            problems.extend(seed_problems(&format!("model `{}`", model.id), seeds));
+        }
+    }
+    evaluation_problems(suite, &mut problems);
+    let mut names = BTreeSet::new();
+    for attack in &suite.attacks {
+        if !is_id(&attack.name) || attack.name == "clean" {
+            problems.push(format!(
+                "attack name `{}` must be lower-case words joined by hyphens, and not `clean`",
+                attack.name
+            ));
+        }
+        if !names.insert(attack.name.as_str()) {
+            problems.push(format!("attack `{}` is named twice", attack.name));
+        }
+        attack_problems(attack, &mut problems);
+    }
+    for expectation in &suite.expectations {
+        expectation_problems(suite, expectation, &mut problems);
+    }
+    problems
+}
+
+fn seed_problems(owner: &str, seeds: &[u64]) -> Vec<String> {
+    let distinct: BTreeSet<_> = seeds.iter().collect();
+    let mut problems = Vec::new();
+    if seeds.is_empty() {
+        problems.push(format!("{owner}: seeds is empty; write at least one, such as seeds = [0]"));
+    }
+    if distinct.len() != seeds.len() {
+        problems.push(format!("{owner}: a seed stands twice in {seeds:?}"));
+    }
+    problems
+}
+
+fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
+    let evaluation = &suite.evaluation;
+    let ks = &evaluation.recall_at;
+    if ks.is_empty() || ks[0] == 0 || ks.windows(2).any(|pair| pair[0] >= pair[1]) {
+        problems.push(format!("evaluation.recall_at = {ks:?} must be ascending numbers from 1, such as [1, 2, 4, 8]"));
+    }
+    if ks.last().is_some_and(|&k| k > 1000) {
+        problems.push("evaluation.recall_at goes beyond 1000 neighbours".into());
+    }
+    if evaluation.queries == Some(0) {
+        problems.push("evaluation.queries = 0 measures nothing; leave it out to use every test image".into());
+    }
+    if evaluation.batch_size == 0 || evaluation.batch_size > 4096 {
+        problems.push(format!("evaluation.batch_size = {} is outside 1 to 4096", evaluation.batch_size));
+    }
+    if evaluation.gallery > 50 {
+        problems.push(format!("evaluation.gallery = {} would make an unreadable page; at most 50", evaluation.gallery));
+    }
+}
+
+fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
+    let at = |text: String| format!("attack `{}`: {text}", attack.name);
+    if let Goal::MultiTarget { targets, .. } = &attack.goal
+        && (*targets == 0 || *targets > 1000)
+    {
+        problems.push(at(format!("targets = {targets} is outside 1 to 1000")));
+    }
+    if attack.crafted_on.is_empty() {
+        problems.push(at("crafted_on is empty; leave it out to use the main branch".into()));
+    }
+    if let Method::None {} = attack.method {
+        problems.push(at("method none is what `clean` already measures; remove the attack".into()));
+    }
+    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, .. } = &attack.method {
+        if *steps == 0 || *steps > 100_000 {
+            problems.push(at(format!("steps = {steps} is outside 1 to 100000")));
+        }
+        if *restarts == 0 || *restarts > 1000 {
+            problems.push(at(format!("restarts = {restarts} is outside 1 to 1000")));
+        }
+        if let Some(step) = step_size {
+            if step.is_zero() {
+                problems.push(at("step_size is 0, so nothing would move".into()));
+            }
+            // A list is one trial per radius with the same step: only the largest radius says whether it is a mistake.
+            let largest = epsilon.0.iter().map(|e| e.nominal(&[1.0])).fold(0.0, f64::max);
+            let comparable = epsilon.0.iter().all(|e| same_unit(e, step));
+            if comparable && !allow_overshoot && largest > 0.0 && step.nominal(&[1.0]) > largest {
+                problems.push(at(format!(
+                    "step_size {step} is larger than every epsilon; lower it or set allow_overshoot = true"
+                )));
+            }
+        }
+    }
+    let mut shown = BTreeSet::new();
+    for epsilon in attack.method.epsilons() {
+        if !shown.insert(epsilon.to_string()) {
+            problems.push(at(format!("epsilon {epsilon} stands twice")));
+        }
+    }
+}
+
+fn same_unit(a: &Epsilon, b: &Epsilon) -> bool {
+    matches!((a, b), (Epsilon::Pixels(_), Epsilon::Pixels(_)) | (Epsilon::Normalized(_), Epsilon::Normalized(_)))
+}
+
+fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: &mut Vec<String>) {
+    let at = |text: String| format!("expect {} of `{}` under `{}`: {text}", expectation.metric, expectation.model, expectation.attack);
+    if !suite.models.iter().any(|m| m.id == expectation.model) {
+        problems.push(at("no such model in this suite".into()));
+    }
+    let k = expectation.metric.strip_prefix("recall@").and_then(|k| k.parse::<u32>().ok());
+    if expectation.metric != "success" && !k.is_some_and(|k| suite.evaluation.recall_at.contains(&k)) {
+        problems.push(at("metric must be success or recall@K with K in evaluation.recall_at".into()));
+    }
+    for bound in [expectation.at_least, expectation.at_most].into_iter().flatten() {
+        if !(0.0..=1.0).contains(&bound) {
+            problems.push(at(format!("{bound} is no share; recall is written as 0.4 for 40 %")));
+        }
+    }
+    if expectation.at_least.is_none() && expectation.at_most.is_none() {
+        problems.push(at("give at_least, at_most or both".into()));
+    }
+    if expectation.attack == "clean" {
+        return;
+    }
+    match suite.attacks.iter().find(|a| a.name == expectation.attack) {
+        None => problems.push(at("no such attack in this suite".into())),
+        Some(attack) => {
+            let radii: Vec<String> = attack.method.epsilons().iter().map(ToString::to_string).collect();
+            match &expectation.epsilon {
+                Some(epsilon) if !radii.contains(epsilon) => {
+                    problems.push(at(format!("epsilon \"{epsilon}\" is none of the attack's {radii:?}")));
+                }
+                None if radii.len() > 1 => {
+                    problems.push(at(format!("the attack has several radii; add epsilon = one of {radii:?}")));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Every mistake of a recipe, in file order. Empty if there is none.
+pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
+    let mut problems = Vec::new();
+    if recipe.schema != 1 {
+        problems.push(format!("schema = {} is unknown; this program reads schema = 1", recipe.schema));
+    }
+    problems.extend(seed_problems("recipe", &recipe.seeds));
+    network_problems(recipe, &mut problems);
+    if recipe.epochs == 0 || recipe.epochs > 100_000 {
+        problems.push(format!("epochs = {} is outside 1 to 100000", recipe.epochs));
+    }
+    if recipe.per_class < 2 || recipe.batch_size < 2 * recipe.per_class || recipe.batch_size % recipe.per_class != 0 {
+        problems.push(format!(
+            "batch_size = {} with per_class = {}: a batch needs at least two classes of at least two images, and a whole number of classes",
+            recipe.batch_size, recipe.per_class
+        ));
+    }
+    let optimizer = &recipe.optimizer;
+    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
+        problems.push(format!("optimizer.learning_rate = {} must be a positive number", optimizer.learning_rate));
+    }
+    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
+        problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
+    }
+    let LossSpec::MultiSimilarity { alpha, beta, threshold, margin } = &recipe.loss;
+    for (name, value) in [("alpha", alpha), ("beta", beta)] {
+        if !(value.is_finite() && *value > 0.0) {
+            problems.push(format!("loss.multi-similarity.{name} = {value} must be a positive number"));
+        }
+    }
+    for (name, value) in [("threshold", threshold), ("margin", margin)] {
+        if !value.is_finite() {
+            problems.push(format!("loss.multi-similarity.{name} = {value} must be a number"));
+        }
+    }
+    if let AugmentationSpec::ShiftFlip { pixels } = recipe.augmentation
+        && pixels > 256
+    {
+        problems.push(format!("augmentation.shift-flip.pixels = {pixels} is larger than 256"));
+    }
+    method_problems(recipe, &mut problems);
+    problems
+}
+
+fn network_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+    if recipe.embedding_dim == 0 || recipe.embedding_dim > 65_536 {
+        problems.push(format!("embedding_dim = {} is outside 1 to 65536", recipe.embedding_dim));
+    }
+    match &recipe.backbone {
+        BackboneSpec::Convnet { widths } => {
+            if widths.is_empty() || widths.len() > 12 || widths.iter().any(|w| *w == 0 || *w > 8192) {
+                problems.push(format!("backbone.convnet.widths = {widths:?} must be 1 to 12 numbers from 1 to 8192"));
+            }
+        }
+        BackboneSpec::Resnet { depth, .. } => {
+            if ![18, 34, 50, 101, 152].contains(depth) {
+                problems.push(format!("backbone.resnet.depth = {depth}; known are 18, 34, 50, 101 and 152"));
+            }
+        }
+    }
+}
+
+fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+    let adversaries = recipe.method.adversaries();
+    match (&recipe.method, &recipe.attack) {
+        (TrainingMethod::Standard {}, Some(_)) => {
+            problems.push("method standard makes no adversarial images; remove [attack]".into());
+        }
+        (TrainingMethod::Standard {}, None) => {}
+        (_, None) => problems.push(format!(
+            "method {} needs [attack] with epsilon and steps, such as epsilon = {{ normalized = 0.01 }}, steps = 1",
+            recipe.method.name()
+        )),
+        (_, Some(attack)) if attack.steps == 0 => problems.push("attack.steps = 0 makes no adversarial images".into()),
+        _ => {}
+    }
+    if let TrainingMethod::Mdprop { branches } = &recipe.method
+        && (branches.is_empty() || branches.len() > 8)
+    {
+        problems.push(format!("method mdprop has {} branches; 1 to 8 are possible", branches.len()));
+    }
+    let groups = recipe.method.auxiliary_branches().max(1) as usize;
+    for branch in &adversaries {
+        let part = recipe.batch_size / groups;
+        if branch.targets == 0 || branch.targets >= part {
+            problems.push(format!(
+                "targets = {} is impossible: each branch attacks {part} images of a batch, so 1 to {} targets",
+                branch.targets,
+                part.saturating_sub(1)
+            ));
+        }
+    }
+    if let Some(noise) = recipe.quirks.start_noise
+        && !(noise.is_finite() && noise >= 0.0)
+    {
+        problems.push(format!("quirks.start_noise = {noise} must be a number of at least 0"));
+    }
+}

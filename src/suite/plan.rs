@@ -1,0 +1,200 @@
+//! A suite with its models read and its trials listed, in the order in which they are reported.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::attack::{Branch, Goal, Method, RandomStart, Side};
+use super::load::{ModelSource, SuiteError, read_model, read_suite};
+use super::recipe::Recipe;
+use super::wire::SuiteWire;
+use crate::digest::Digest;
+use crate::units::Epsilon;
+
+/// Everything a run is going to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The suite's path below `suites/`, without extension (`demo`, `attack/targeted`).
+    pub name: String,
+    /// The checked suite.
+    pub suite: SuiteWire,
+    /// Its models in the suite's order.
+    pub models: Vec<PlannedModel>,
+}
+
+/// A model of the suite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedModel {
+    /// Its id.
+    pub id: String,
+    /// A recipe or a foreign file.
+    pub source: ModelSource,
+    /// One trained model per seed; a foreign file has the single seed 0.
+    pub seeds: Vec<u64>,
+}
+
+/// One trial of one trained model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialSpec {
+    /// Attack name, or `clean`.
+    pub attack: String,
+    /// Who is perturbed; `None` for clean.
+    pub side: Option<Side>,
+    /// What the attacker wants; `None` for clean.
+    pub goal: Option<Goal>,
+    /// How; its list of radii holds exactly the one of this trial.
+    pub method: Method,
+    /// Branch whose gradients are used.
+    pub crafted_on: Branch,
+    /// Branch that answers.
+    pub answered_by: Branch,
+}
+
+impl TrialSpec {
+    /// The radius; `None` for clean.
+    pub fn epsilon(&self) -> Option<&Epsilon> {
+        self.method.epsilons().first()
+    }
+}
+
+impl Plan {
+    /// Reads a suite and every model it names.
+    ///
+    /// # Errors
+    /// [`SuiteError`] of the first file that is wrong.
+    pub fn read(suite_path: &Path, models: &Path) -> Result<Self, SuiteError> {
+        let suite = read_suite(suite_path)?;
+        let planned = suite
+            .models
+            .iter()
+            .map(|model| {
+                let source = read_model(suite_path, models, &model.id)?;
+                let seeds = match (&source, &model.seeds) {
+                    (ModelSource::Onnx(_), _) => vec![0],
+                    (ModelSource::Recipe(_), Some(seeds)) => seeds.clone(),
+                    (ModelSource::Recipe(recipe), None) => recipe.seeds.clone(),
+                };
+                Ok(PlannedModel { id: model.id.clone(), source, seeds })
+            })
+            .collect::<Result<Vec<_>, SuiteError>>()?;
+        Ok(Self { name: suite_name(suite_path), suite, models: planned })
+    }
+
+    /// Of everything that can change a number: the suite without its prose, and the models.
+    pub fn digest(&self) -> Digest {
+        let mut suite = self.suite.clone();
+        suite.about.clear();
+        let models: Vec<_> = self
+            .models
+            .iter()
+            .map(|model| match &model.source {
+                ModelSource::Recipe(recipe) => (&model.id, Some(without_prose(recipe)), None, &model.seeds),
+                ModelSource::Onnx(card) => (&model.id, None, Some(card.clone()), &model.seeds),
+            })
+            .collect();
+        Digest::of_value(&(suite, models))
+    }
+
+    /// The trials of one model, clean first. Branches that the model lacks are left out; so is `answered_by` of such a
+    /// branch.
+    pub fn trials(&self, branches: &[Branch]) -> Vec<TrialSpec> {
+        let mut trials = vec![TrialSpec {
+            attack: "clean".into(),
+            side: None,
+            goal: None,
+            method: Method::None {},
+            crafted_on: Branch::Main,
+            answered_by: Branch::Main,
+        }];
+        for attack in &self.suite.attacks {
+            if !branches.contains(&attack.answered_by) {
+                continue;
+            }
+            for epsilon in attack.method.epsilons() {
+                for crafted_on in attack.crafted_on.iter().filter(|b| branches.contains(b)) {
+                    trials.push(TrialSpec {
+                        attack: attack.name.clone(),
+                        side: Some(attack.side),
+                        goal: Some(attack.goal.clone()),
+                        method: attack.method.with_epsilon(epsilon.clone()),
+                        crafted_on: *crafted_on,
+                        answered_by: attack.answered_by,
+                    });
+                }
+            }
+        }
+        trials
+    }
+}
+
+/// A recipe reduced to what can change a weight of one seed's model: no prose, no list of seeds, no path.
+pub fn without_prose(recipe: &Recipe) -> Recipe {
+    let mut bare = recipe.clone();
+    bare.about.clear();
+    bare.seeds.clear();
+    if let Some(weights) = &mut bare.weights {
+        weights.file = Default::default();
+    }
+    bare
+}
+
+fn suite_name(path: &Path) -> String {
+    let bare = path.with_extension("");
+    let parts: Vec<String> = bare.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    match parts.iter().rposition(|part| part == "suites") {
+        Some(at) if at + 1 < parts.len() => parts[at + 1..].join("/"),
+        _ => parts.last().cloned().unwrap_or_else(|| "suite".into()),
+    }
+}
+
+impl Method {
+    /// The same method with this one radius.
+    pub fn with_epsilon(&self, epsilon: Epsilon) -> Self {
+        use super::attack::EpsilonList;
+        let mut method = self.clone();
+        match &mut method {
+            Self::None {} => {}
+            Self::Fgsm { epsilon: list } | Self::Pgd { epsilon: list, .. } | Self::Noise { epsilon: list } => {
+                *list = EpsilonList(vec![epsilon]);
+            }
+        }
+        method
+    }
+
+    /// Gradient steps, 0 for methods without gradients.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::None {} | Self::Noise { .. } => 0,
+            Self::Fgsm { .. } => 1,
+            Self::Pgd { steps, .. } => *steps,
+        }
+    }
+
+    /// Independent runs, at least 1.
+    pub fn restarts(&self) -> usize {
+        match self {
+            Self::Pgd { restarts, .. } => *restarts,
+            _ => 1,
+        }
+    }
+
+    /// Where the first iterate lies.
+    pub fn random_start(&self) -> RandomStart {
+        match self {
+            Self::Pgd { random_start, .. } => random_start.clone(),
+            _ => RandomStart::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_the_path_below_suites() {
+        assert_eq!(suite_name(Path::new("/a/suites/attack/targeted.toml")), "attack/targeted");
+        assert_eq!(suite_name(Path::new("suites/demo.toml")), "demo");
+        assert_eq!(suite_name(Path::new("/elsewhere/mine.toml")), "mine");
+    }
+}

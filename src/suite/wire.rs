@@ -1,0 +1,110 @@
+//! A suite file exactly as written. Unknown keys are errors that show the line.
+
+use serde::{Deserialize, Serialize};
+
+use super::attack::{Branch, Goal, Method, Side};
+use super::dataset::DatasetSpec;
+
+/// `suites/<group>/<name>.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteWire {
+    /// Version of this format, 1.
+    pub schema: u32,
+    /// Why the suite exists and what is expected, in prose; printed in the report.
+    pub about: String,
+    /// Root of all randomness of the measurement (targets, starts, subsets).
+    #[serde(default)]
+    pub seed: u64,
+    /// What is searched.
+    pub dataset: DatasetSpec,
+    /// How it is measured.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// Who is compared.
+    #[serde(rename = "model")]
+    pub models: Vec<ModelWire>,
+    /// What is done to them. Clean retrieval is always measured.
+    #[serde(rename = "attack", default)]
+    pub attacks: Vec<Attack>,
+    /// What must come out. A run that leaves it is a failed run.
+    #[serde(rename = "expect", default)]
+    pub expectations: Vec<Expectation>,
+}
+
+/// A model by the name of its file in `models/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelWire {
+    /// `models/<id>.toml`.
+    pub id: String,
+    /// Training seeds; left out: the recipe's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<Vec<u64>>,
+}
+
+/// How retrieval is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluation {
+    /// Every k of recall@k, ascending.
+    pub recall_at: Vec<u32>,
+    /// Queries drawn from the test images, the same for every model and attack; left out: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queries: Option<usize>,
+    /// Images per forward pass. Part of a trial's identity, because rounding depends on it.
+    pub batch_size: usize,
+    /// Picture stories per model and attack in the report.
+    pub gallery: usize,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self { recall_at: vec![1, 2, 4, 8], queries: None, batch_size: 32, gallery: 3 }
+    }
+}
+
+/// One attack; with several radii or branches it is several trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    /// Name in tables, unique in the suite.
+    pub name: String,
+    /// Who is perturbed.
+    pub side: Side,
+    /// What the attacker wants.
+    pub goal: Goal,
+    /// How it searches.
+    pub method: Method,
+    /// Branches whose gradients are used, one trial each; those that a model lacks are left out for it.
+    #[serde(default = "main_only")]
+    pub crafted_on: Vec<Branch>,
+    /// Branch that answers.
+    #[serde(default)]
+    pub answered_by: Branch,
+}
+
+fn main_only() -> Vec<Branch> {
+    vec![Branch::Main]
+}
+
+/// A bound on a mean over training seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// `recall@K`, or `success`.
+    pub metric: String,
+    /// Model id.
+    pub model: String,
+    /// Attack name, or `clean`.
+    pub attack: String,
+    /// Which radius, as written in the attack; needed if it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<String>,
+    /// Smallest acceptable value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// Largest acceptable value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
+}
