@@ -1,1 +1,27 @@
-fn main() {}
+//! The `mdprop` program: parse, dispatch, turn errors into messages and exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use mdprop::cli::{Cli, Command};
+use mdprop::cmd;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => cmd::run::run(&args, cmd::run::Until::Reported),
+        Command::Train(args) => cmd::run::run(&args, cmd::run::Until::Trained),
+        Command::Export(args) => cmd::run::run(&args, cmd::run::Until::Exported),
+        Command::Measure(args) => cmd::run::run(&args, cmd::run::Until::Measured),
+        Command::Plan(args) => cmd::plan::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
+        Command::Data(args) => cmd::data::run(&args),
+        Command::Doctor(args) => cmd::doctor::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            cmd::print_error(&error);
+            ExitCode::from(cmd::BAD_INPUT)
+        }
+    }
+}

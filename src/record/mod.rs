@@ -2,6 +2,8 @@
 //!
 //! Plain structs here are what the rest of the program sees; [`frames`] is the only place that knows polars.
 
+pub mod card;
+
 use serde::{Deserialize, Serialize};
 
 /// A value with a confidence interval. `NaN` never occurs: what could not be computed is `None` in the row.

@@ -1,1 +1,120 @@
 //! Plans become artefacts: execute, resume, report progress.
+
+pub mod execute;
+pub mod expect;
+pub mod libraries;
+pub mod models;
+pub mod pictures;
+pub mod progress;
+pub mod queries;
+pub mod settings;
+pub mod store;
+#[cfg(feature = "train")]
+mod training;
+pub mod trials;
+
+use std::path::PathBuf;
+
+use crate::artefact::WriteError;
+use crate::attack::AttackError;
+use crate::dataset::DatasetError;
+use crate::encoder::EncoderError;
+use crate::onnx::OnnxError;
+use crate::progress::Cancelled;
+use crate::record::card::CardError;
+use crate::record::folder::FolderError;
+use crate::report::ReportError;
+use crate::suite::load::SuiteError;
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The suite or one of its models.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// The images.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// ONNX Runtime or a model in it.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// An ONNX file.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// A model's card.
+    #[error(transparent)]
+    Card(#[from] CardError),
+    /// An attack that cannot be set up.
+    #[error(transparent)]
+    Attack(#[from] AttackError),
+    /// The run folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A file that could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Ctrl-C.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Nothing to search with.
+    #[error("data set {dataset}: no test image has a same-class partner, so recall is undefined; give every test class at least two images")]
+    NoQueries {
+        /// Which.
+        dataset: String,
+    },
+    /// A model file that is not there.
+    #[error("{}: {source}", path.display())]
+    OnnxMissing {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Pretrained weights that are not the ones the recipe names.
+    #[error("{}: has SHA-256 {got}, the recipe says {wanted}", path.display())]
+    Pretrained {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        got: String,
+        /// What it should be.
+        wanted: String,
+    },
+    /// The evaluator alone was asked to train.
+    #[error("model `{model}` is not trained yet (no {}), and this build cannot train; build with the default features, or copy the folder here", folder.display())]
+    CannotTrain {
+        /// Model id.
+        model: String,
+        /// Where its artefact would be.
+        folder: PathBuf,
+    },
+    /// A library that is not there.
+    #[error(transparent)]
+    Library(#[from] libraries::LibraryError),
+    /// The network of a recipe.
+    #[error(transparent)]
+    Network(#[from] crate::network::build::NetworkError),
+    /// Weights of a network.
+    #[error(transparent)]
+    Weights(#[from] crate::network::weights::WeightsError),
+    /// Training.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
+    /// A model in libtorch.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Model(#[from] crate::train::model::ModelError),
+    /// The device of training.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Device(#[from] crate::train::device::DeviceError),
+    /// Export.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Export(#[from] crate::export::ExportError),
+}

@@ -1,0 +1,104 @@
+//! `mdprop run SUITE` and its parts `train`, `export`, `measure`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+
+use crate::cli::RunArgs;
+use crate::progress::Cancel;
+use crate::report::terminal;
+use crate::run::execute::{Outcome, execute};
+use crate::run::libraries;
+use crate::run::progress::Console;
+pub use crate::run::settings::Until;
+use crate::run::settings::{Settings, program_version};
+
+/// Runs a suite up to a point.
+///
+/// # Errors
+/// Bad input, a broken set-up, a full disk, Ctrl-C. Failed trials and checks are exit codes, not errors.
+pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
+    let cancel = Cancel::default();
+    let handler = cancel.clone();
+    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
+    let console = Console::new(args.quiet);
+    let executable = std::env::current_exe().context("cannot find my own executable")?;
+    let current = std::env::current_dir().context("cannot find the current folder")?;
+    let threads = match args.threads {
+        Some(threads) => threads as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let settings = Settings {
+        data: args.folders.data.clone(),
+        models: args.folders.models.clone(),
+        artifacts: args.folders.artifacts.clone(),
+        out: args.out.clone(),
+        device: args.device.clone(),
+        threads,
+        onnxruntime: libraries::find_onnxruntime(std::env::var_os("ORT_DYLIB_PATH"), &executable, &current)?,
+        cuda_library: Box::new(move || {
+            let variable = |name| std::env::var_os(name);
+            let folders =
+                libraries::libtorch_cuda_folders(variable("LIBTORCH"), variable("VIRTUAL_ENV"), &executable, &current);
+            libraries::find_libtorch_cuda(variable("LIBTORCH_CUDA"), folders)
+        }),
+        command: format!("mdprop run {}", args.suite.display()),
+        program: program_version(),
+        started_unix_s: started,
+        until,
+        observer: &console,
+        cancel,
+    };
+    let outcome = execute(&args.suite, &settings)?;
+    report(args, &outcome)?;
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
+    let Some(run) = &outcome.run else {
+        let mut text = String::new();
+        for model in &outcome.models {
+            let _ = writeln!(text, "{}", model.display());
+        }
+        return super::print(&text);
+    };
+    if args.json {
+        let value = serde_json::json!({
+            "folder": outcome.folder,
+            "report": outcome.report,
+            "measurements": run.measurements,
+            "expectations": outcome.verdicts.iter().map(|v| serde_json::json!({
+                "expected": v.expected, "measured": v.measured, "met": v.met,
+            })).collect::<Vec<_>>(),
+        });
+        return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
+    }
+    let mut text = terminal::table(run, terminal_width(), use_colour());
+    for verdict in &outcome.verdicts {
+        let mark = if verdict.met { "met" } else { "NOT MET" };
+        let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));
+        let _ = writeln!(text, "expected {}: measured {measured}, {mark}", verdict.expected);
+    }
+    for (place, check) in outcome.failed_checks() {
+        let _ = writeln!(text, "check failed: {} of {place}: {}", check.name, check.detail);
+    }
+    let _ = match &outcome.report {
+        Some(html) => writeln!(text, "\nreport: {}", html.display()),
+        None => writeln!(text, "\nresults: {}", outcome.folder.display()),
+    };
+    super::print(&text)
+}
+
+fn terminal_width() -> usize {
+    use std::io::IsTerminal as _;
+    let from_environment = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    from_environment.unwrap_or(if std::io::stdout().is_terminal() { 100 } else { 120 })
+}
+
+fn use_colour() -> bool {
+    use std::io::IsTerminal as _;
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

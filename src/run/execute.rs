@@ -1,0 +1,173 @@
+//! A whole run: data, models, trials, records, report. Every stage finds out by itself whether it is already done.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::expect::{Verdict, judge};
+use super::models::{self, ReadyModel};
+use super::queries;
+use super::settings::{Settings, Until};
+use super::store::TrialStore;
+use super::trials::{self, TrialContext};
+use super::RunError;
+use crate::attack::checks;
+use crate::dataset::{self, ImageSet};
+use crate::encoder::onnx::Runtime;
+use crate::record::{Check, Manifest, Run, folder};
+use crate::suite::plan::Plan;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Folders or files of the models.
+    pub models: Vec<PathBuf>,
+    /// The results, if the run went so far.
+    pub run: Option<Run>,
+    /// The suite's expectations, judged.
+    pub verdicts: Vec<Verdict>,
+    /// The report's page, if it was written.
+    pub report: Option<PathBuf>,
+}
+
+impl Outcome {
+    /// 0 all well; 4 a trial failed; 3 a soundness check failed; 1 an expectation was not met.
+    pub fn exit_code(&self) -> u8 {
+        let rows = self.run.iter().flat_map(|run| &run.measurements);
+        if rows.clone().any(|m| m.error.is_some()) {
+            4
+        } else if self.failed_checks().next().is_some() {
+            3
+        } else {
+            u8::from(self.verdicts.iter().any(|v| !v.met))
+        }
+    }
+
+    /// Every check that failed, with its trial in words.
+    pub fn failed_checks(&self) -> impl Iterator<Item = (String, &Check)> {
+        self.run.iter().flat_map(|run| &run.measurements).flat_map(|m| {
+            let place = format!("{} seed {} {} {}", m.model, m.model_seed, m.attack, m.epsilon);
+            m.checks.iter().filter(|check| !check.passed).map(move |check| (place.clone(), check))
+        })
+    }
+}
+
+/// Runs a suite as far as the settings say.
+///
+/// # Errors
+/// [`RunError`] for bad input, a broken set-up, a full disk or Ctrl-C; finished stages are kept. A trial that fails is a
+/// row with its error, not an error of the run.
+pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunError> {
+    let plan = Plan::read(suite, &settings.models)?;
+    let out = settings.out.clone().unwrap_or_else(|| Path::new("reports/runs").join(&plan.name));
+    let mut stages = Stages::default();
+
+    let images = stages.time("data", || open_data(&plan, settings))?;
+    let runtime = Runtime::load(&settings.onnxruntime)?;
+    let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings))?;
+    let mut outcome = Outcome {
+        folder: out.clone(),
+        models: ready.iter().map(|model| model.place.clone()).collect(),
+        run: None,
+        verdicts: vec![],
+        report: None,
+    };
+    if settings.until <= Until::Exported {
+        return Ok(outcome);
+    }
+
+    let queries = queries::choose(&images, plan.suite.evaluation.queries, plan.suite.seed);
+    if queries.chosen.is_empty() {
+        return Err(RunError::NoQueries { dataset: images.id.clone() });
+    }
+    let store = TrialStore::new(&out);
+    let context = TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
+    let mut run = stages.time("attacks", || measure(&context, &ready))?;
+    checks::compare_trials(&mut run.measurements);
+    run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
+    stages.time("record", || folder::write(&run, &out).map_err(RunError::from))?;
+    outcome.verdicts = plan.suite.expectations.iter().map(|e| judge(e, &run.measurements)).collect();
+    if settings.until >= Until::Reported {
+        let files = stages.time("report", || crate::report::write(&run, &out).map_err(RunError::from))?;
+        outcome.report = Some(files.html);
+    }
+    outcome.run = Some(run);
+    Ok(outcome)
+}
+
+fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError> {
+    let spec = &plan.suite.dataset;
+    dataset::open::fetch(spec, &settings.data, settings.observer, &settings.cancel)?;
+    Ok(dataset::open::open(spec, &settings.data, settings.observer, &settings.cancel)?)
+}
+
+fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
+    let mut run = Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    for model in ready {
+        for trial in trials::measure_model(context, model)? {
+            run.measurements.push(trial.measurement);
+            run.queries.extend(trial.queries);
+            run.gallery.extend(trial.gallery);
+        }
+        run.training.extend(model.curve.iter().cloned());
+    }
+    Ok(run)
+}
+
+fn manifest(
+    plan: &Plan,
+    images: &ImageSet,
+    runtime: &Runtime,
+    ready: &[ReadyModel],
+    settings: &Settings<'_>,
+    stages: &Stages,
+) -> Manifest {
+    let mut versions = vec![("onnxruntime".to_string(), runtime.version().to_string())];
+    versions.extend(models::trainer_version().map(|version| ("libtorch".to_string(), version)));
+    let mut described: Vec<(String, String)> = Vec::new();
+    for model in ready {
+        if described.iter().all(|(id, _)| *id != model.id) {
+            described.push((model.id.clone(), model.description.clone()));
+        }
+    }
+    let split = &images.split;
+    Manifest {
+        schema: folder::SCHEMA,
+        suite: plan.name.clone(),
+        about: plan.suite.about.trim().to_string(),
+        plan: plan.digest().to_string(),
+        command: settings.command.clone(),
+        program: settings.program.clone(),
+        versions,
+        dataset: format!(
+            "{}, {} px: {} images of {} classes; {} train, {} validate, {} test, no class in two of them",
+            images.id,
+            images.size,
+            images.len(),
+            images.classes.len(),
+            split.train.len(),
+            split.validation.len(),
+            split.test.len()
+        ),
+        dataset_digest: images.digest.to_string(),
+        threads: settings.threads as u32,
+        started_unix_s: settings.started_unix_s,
+        stages: stages.0.clone(),
+        models: described,
+    }
+}
+
+/// Wall time of each stage, in order.
+#[derive(Debug, Default)]
+struct Stages(Vec<(String, f64)>);
+
+impl Stages {
+    fn time<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+        let began = Instant::now();
+        let result = work();
+        self.0.push((name.to_string(), began.elapsed().as_secs_f64()));
+        result
+    }
+}
+

@@ -1,0 +1,90 @@
+//! Which test images are queries: all, or a seeded sample that is the same for every model and attack.
+
+use crate::dataset::ImageSet;
+use crate::rng;
+
+/// The queries of a run and how many there could be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queries {
+    /// Indices into the image set, ascending.
+    pub chosen: Vec<usize>,
+    /// Test images that have a same-class partner, and so an answer to be found.
+    pub available: usize,
+}
+
+/// Chooses at most `wanted` queries among the test images that have a same-class partner.
+///
+/// The sample is stratified: classes are visited in a random order, one image of each per round, so that few queries
+/// cover many classes.
+pub fn choose(images: &ImageSet, wanted: Option<usize>, seed: u64) -> Queries {
+    let mut by_class: std::collections::BTreeMap<u32, Vec<usize>> = Default::default();
+    for &i in &images.split.test {
+        by_class.entry(images.labels[i]).or_default().push(i);
+    }
+    by_class.retain(|_, members| members.len() > 1);
+    let available = by_class.values().map(Vec::len).sum();
+    let Some(wanted) = wanted.filter(|&wanted| wanted < available) else {
+        let mut chosen: Vec<usize> = by_class.into_values().flatten().collect();
+        chosen.sort_unstable();
+        return Queries { chosen, available };
+    };
+    let mut classes: Vec<(u32, Vec<usize>)> = by_class.into_iter().collect();
+    rng::shuffle(&mut rng::stream(seed, "query-classes", &[]), &mut classes);
+    for (class, members) in &mut classes {
+        rng::shuffle(&mut rng::stream(seed, "query-images", &[u64::from(*class)]), members);
+    }
+    let mut chosen = Vec::with_capacity(wanted);
+    for round in 0.. {
+        for (_, members) in &classes {
+            if chosen.len() < wanted
+                && let Some(&image) = members.get(round)
+            {
+                chosen.push(image);
+            }
+        }
+        if chosen.len() == wanted {
+            break;
+        }
+    }
+    chosen.sort_unstable();
+    Queries { chosen, available }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dataset::{Pixels, Split};
+    use crate::digest::Digest;
+
+    /// Classes 0, 1, 2 with 4 test images each, class 3 with a single one.
+    fn images() -> ImageSet {
+        let labels = vec![0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3];
+        ImageSet {
+            id: "test".into(),
+            size: 1,
+            pixels: Pixels::Owned(Arc::new(vec![0; labels.len() * 3])),
+            classes: (0..4).map(|c| c.to_string()).collect(),
+            sources: labels.iter().map(ToString::to_string).collect(),
+            split: Split { test: (0..labels.len()).collect(), ..Split::default() },
+            labels,
+            digest: Digest::of_bytes(b""),
+        }
+    }
+
+    #[test]
+    fn an_image_without_partner_is_no_query() {
+        let queries = choose(&images(), None, 0);
+        assert_eq!(queries, Queries { chosen: (0..12).collect(), available: 12 });
+    }
+
+    #[test]
+    fn a_sample_covers_the_classes_and_depends_on_the_seed_alone() {
+        let first = choose(&images(), Some(3), 5);
+        assert_eq!(first, choose(&images(), Some(3), 5));
+        let classes: std::collections::BTreeSet<u32> = first.chosen.iter().map(|&i| images().labels[i]).collect();
+        assert_eq!(classes.len(), 3);
+        assert!((0..20).any(|seed| choose(&images(), Some(3), seed) != first));
+    }
+}

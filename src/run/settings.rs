@@ -1,0 +1,59 @@
+//! What the command line decides, passed down: nothing below reads the environment or the clock.
+
+use std::path::PathBuf;
+
+use super::libraries::LibraryError;
+use crate::progress::{Cancel, Observer};
+
+/// How far a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    /// Models are trained.
+    Trained,
+    /// ONNX files are written and proven.
+    Exported,
+    /// Every trial is measured and recorded.
+    Measured,
+    /// The report is written.
+    Reported,
+}
+
+/// Folders, devices and people to talk to.
+pub struct Settings<'a> {
+    /// Folder of data sets and their caches.
+    pub data: PathBuf,
+    /// Folder of recipes and cards.
+    pub models: PathBuf,
+    /// Folder of trained models.
+    pub artifacts: PathBuf,
+    /// Folder of the results; `None`: `reports/runs/<suite>`.
+    pub out: Option<PathBuf>,
+    /// `cpu`, `cuda`, `cuda:N`.
+    pub device: String,
+    /// Threads of training and of ONNX Runtime.
+    pub threads: usize,
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+    /// Finds `libtorch_cuda.so`; asked only for `--device cuda`.
+    pub cuda_library: Box<dyn Fn() -> Result<PathBuf, LibraryError>>,
+    /// The command that makes the run again.
+    pub command: String,
+    /// Version of this program and its commit.
+    pub program: String,
+    /// Start of the run, seconds since 1970.
+    pub started_unix_s: u64,
+    /// Where to stop.
+    pub until: Until,
+    /// Hears of progress.
+    pub observer: &'a dyn Observer,
+    /// Set by Ctrl-C.
+    pub cancel: Cancel,
+}
+
+/// `0.1.0 (1a2b3c4d5e6f)`: the version and, when built from a checkout, the commit.
+pub fn program_version() -> String {
+    match option_env!("MDPROP_COMMIT") {
+        Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+        None => env!("CARGO_PKG_VERSION").to_string(),
+    }
+}

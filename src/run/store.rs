@@ -1,0 +1,53 @@
+//! Finished trials on disk: one file each, named by the digest of everything that made it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::artefact::{WriteError, write_bytes};
+use crate::digest::Digest;
+use crate::record::{GalleryItem, Measurement, QueryOutcome};
+
+/// A finished trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredTrial {
+    /// Its row.
+    pub measurement: Measurement,
+    /// Its per-query outcomes.
+    pub queries: Vec<QueryOutcome>,
+    /// Its picture stories.
+    pub gallery: Vec<GalleryItem>,
+}
+
+/// The folder of finished trials.
+#[derive(Debug, Clone)]
+pub struct TrialStore {
+    folder: PathBuf,
+}
+
+impl TrialStore {
+    /// A store in `<run folder>/trials`.
+    pub fn new(run_folder: &Path) -> Self {
+        Self { folder: run_folder.join("trials") }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{}.json", digest.short()))
+    }
+
+    /// The trial, if it is finished. A file that cannot be read back counts as not finished: it is made again.
+    pub fn get(&self, digest: &Digest) -> Option<StoredTrial> {
+        let bytes = std::fs::read(self.path(digest)).ok()?;
+        let trial: StoredTrial = serde_json::from_slice(&bytes).ok()?;
+        (trial.measurement.trial == digest.short() && trial.measurement.error.is_none()).then_some(trial)
+    }
+
+    /// Keeps a trial.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn put(&self, digest: &Digest, trial: &StoredTrial) -> Result<(), WriteError> {
+        let bytes = serde_json::to_vec(trial).expect("a trial has string keys and finite numbers");
+        write_bytes(&self.path(digest), &bytes)
+    }
+}

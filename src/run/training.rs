@@ -1,0 +1,109 @@
+//! Training and export of one model into its artefact folder (feature `train`).
+
+use super::RunError;
+use super::models::Making;
+use crate::artefact::write_bytes;
+use crate::digest::Digest;
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
+use crate::export::{self, Provenance, parity};
+use crate::network::Network;
+use crate::network::build::build;
+use crate::network::weights::{Weights, apply_pretrained};
+use crate::record::card::{ArtefactCard, BranchFile};
+use crate::suite::attack::Branch;
+use crate::suite::recipe::{PretrainedSpec, Quirks, Selection};
+use crate::train::model::Model;
+use crate::train::{TrainJob, Trained, train};
+
+/// Real images on which the exported file is compared with libtorch.
+const PARITY_IMAGES: usize = 256;
+
+/// Trains (or finishes training), exports every branch, proves parity, writes the card last.
+pub(super) fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
+    let Making { model, recipe, seed, images, settings, folder, .. } = making;
+    let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
+    let quirks = Quirks::resolve(recipe.preset, &recipe.quirks);
+    let start = match &recipe.weights {
+        Some(spec) => Some(pretrained(&network, *seed, spec, &quirks)?),
+        None => None,
+    };
+    let cuda = if settings.device.starts_with("cuda") { Some((settings.cuda_library)()?) } else { None };
+    let trained = train(&TrainJob {
+        model: &model.id,
+        recipe,
+        seed: *seed,
+        images,
+        start: start.as_ref(),
+        device: crate::train::device::open(&settings.device, cuda.as_deref())?,
+        threads: settings.threads,
+        folder,
+        observer: settings.observer,
+        cancel: &settings.cancel,
+    })?;
+    let files = export_branches(making, &trained)?;
+    let card = ArtefactCard {
+        schema: 1,
+        model: model.id.clone(),
+        training: recipe.method.name().into(),
+        seed: *seed,
+        made_from: making.made_from.clone(),
+        dataset: images.digest.clone(),
+        image_size: images.size,
+        embedding_dim: recipe.embedding_dim,
+        selected_on: selection_word(trained.selected_on).into(),
+        selected_epoch: trained.selected_epoch,
+        curve: trained.curve,
+        files,
+    };
+    card.write(folder)?;
+    Ok(card)
+}
+
+fn selection_word(selection: Selection) -> &'static str {
+    match selection {
+        Selection::Validation => "validation",
+        Selection::Test => "test",
+        Selection::Last => "last",
+    }
+}
+
+fn pretrained(network: &Network, seed: u64, spec: &PretrainedSpec, quirks: &Quirks) -> Result<Weights, RunError> {
+    let got = Digest::of_file(&spec.file).map_err(|source| RunError::OnnxMissing { path: spec.file.clone(), source })?;
+    if got.as_str() != spec.sha256 {
+        return Err(RunError::Pretrained { path: spec.file.clone(), got: got.to_string(), wanted: spec.sha256.clone() });
+    }
+    let (weights, _) = Weights::load(&spec.file)?;
+    let mut start = Model::new(network, seed, tch::Device::Cpu)?.to_weights();
+    apply_pretrained(&mut start, &weights, quirks.auxiliary_start)?;
+    Ok(start)
+}
+
+fn export_branches(making: &Making<'_>, trained: &Trained) -> Result<Vec<BranchFile>, RunError> {
+    let Making { recipe, seed, images, runtime, settings, folder, made_from, model: planned } = making;
+    let observer = settings.observer;
+    let branches = trained.network.branches();
+    observer.begin(&format!("export {} seed {seed}", planned.id), branches.len() as u64, "files");
+    let mut model = Model::new(&trained.network, *seed, tch::Device::Cpu)?;
+    model.load_weights(&trained.weights)?;
+    let sample: Vec<usize> = images.split.test.iter().copied().take(PARITY_IMAGES).collect();
+    let sample = images.images(&sample);
+    let mut files = Vec::new();
+    for branch in branches {
+        settings.cancel.check()?;
+        let provenance = Provenance { recipe: made_from.to_string(), seed: *seed };
+        let bytes = export::export_branch(&trained.network, &trained.weights, branch, images.size, &provenance)?;
+        let file = format!("{branch}.onnx");
+        let path = folder.join(&file);
+        write_bytes(&path, &bytes)?;
+        let name = format!("{} ({branch})", planned.id);
+        let options = OnnxOptions { name, threads: settings.threads, ..OnnxOptions::default() };
+        let mut encoder = OnnxEncoder::open(runtime, &path, &options)?;
+        let parity = parity::prove(&model, branch, &mut encoder, &sample)?;
+        files.push(BranchFile { branch, file, sha256: Digest::of_bytes(&bytes), parity });
+        observer.advance(1);
+    }
+    observer.end();
+    debug_assert_eq!(files.len(), 1 + recipe.method.auxiliary_branches() as usize);
+    debug_assert_eq!(files[0].branch, Branch::Main);
+    Ok(files)
+}

@@ -1,0 +1,121 @@
+//! What a user gets wrong, and what the program says. Every case is a sentence.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+use crate::program;
+
+const SUITE: &str = r#"
+schema = 1
+about = "a test"
+[dataset.glyphs]
+image_size = 24
+classes = 24
+per_class = 8
+seed = 1
+[[model]]
+id = "smoke-standard"
+[[attack]]
+name = "single-target"
+side = "query"
+goal.single-target = {}
+method.pgd = { epsilon = "8/255", steps = 3 }
+"#;
+
+fn plan(folder: &Path, suite: &str) -> Command {
+    let path = folder.join("suite.toml");
+    std::fs::write(&path, suite).unwrap();
+    let mut command = program();
+    command.arg("plan").arg(path);
+    command
+}
+
+fn refuses(suite: &str, wanted: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut assert = plan(folder.path(), suite).assert().code(2).stdout(predicate::str::is_empty());
+    for text in wanted {
+        assert = assert.stderr(contains(*text));
+    }
+}
+
+#[test]
+fn the_unchanged_suite_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    plan(folder.path(), SUITE).assert().success().stdout(contains("single-target: single-target by pgd at 8/255"));
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_line() {
+    refuses(&SUITE.replace("steps = 3", "stps = 3"), &["stps", "steps", "suite.toml", "15"]);
+}
+
+#[test]
+fn an_unknown_key_at_the_top_is_refused() {
+    refuses(&SUITE.replace("schema = 1", "schema = 1\nsede = 3"), &["sede", "seed"]);
+}
+
+#[test]
+fn a_model_without_file_lists_the_known_ones() {
+    refuses(&SUITE.replace("smoke-standard", "smoke-standart"), &["smoke-standart", "known models", "smoke-mdprop"]);
+}
+
+#[test]
+fn epsilon_must_be_an_amount_of_pixels() {
+    for (epsilon, wanted) in
+        [("\"-1/255\"", "outside [0, 1]"), ("nan", "outside [0, 1]"), ("\"300/255\"", "outside [0, 1]"), ("\"8/0\"", "divides by zero")]
+    {
+        refuses(&SUITE.replace("\"8/255\"", epsilon), &[wanted]);
+    }
+}
+
+#[test]
+fn epsilon_zero_is_allowed_because_it_must_equal_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    plan(folder.path(), &SUITE.replace("\"8/255\"", "0")).assert().success();
+}
+
+#[test]
+fn a_step_longer_than_the_radius_needs_a_word() {
+    let long = SUITE.replace("steps = 3", "steps = 3, step_size = \"16/255\"");
+    refuses(&long, &["step_size 16/255", "allow_overshoot"]);
+    let folder = tempfile::tempdir().unwrap();
+    plan(folder.path(), &long.replace("steps = 3", "steps = 3, allow_overshoot = true")).assert().success();
+}
+
+#[test]
+fn all_mistakes_are_listed_at_once() {
+    let wrong = SUITE.replace("schema = 1", "schema = 2").replace("about = \"a test\"", "about = \"\"").replace("steps = 3", "steps = 0");
+    refuses(&wrong, &["schema = 2", "about is empty", "steps = 0"]);
+}
+
+#[test]
+fn absurd_numbers_are_refused() {
+    refuses(&SUITE.replace("steps = 3", "steps = 999999999"), &["steps = 999999999"]);
+    refuses(&SUITE.replace("image_size = 24", "image_size = 0"), &["image_size"]);
+    refuses(&SUITE.replace("image_size = 24", "image_size = 1000000"), &["image_size"]);
+}
+
+#[test]
+fn a_missing_suite_is_named() {
+    program().args(["run", "suites/absent.toml"]).assert().code(2).stderr(contains("suites/absent.toml"));
+}
+
+#[test]
+fn a_suite_that_is_no_toml_is_shown() {
+    refuses("this is not toml", &["suite.toml", "line 1"]);
+}
+
+#[test]
+fn an_expectation_of_something_unmeasured_is_refused() {
+    let wrong = format!("{SUITE}\n[[expect]]\nmetric = \"recall@3\"\nmodel = \"nobody\"\nattack = \"none\"\n");
+    refuses(&wrong, &["no such model", "no such attack", "recall@K", "at_least"]);
+}
+
+#[test]
+fn a_report_of_a_folder_that_is_no_run_names_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    program().arg("report").arg(folder.path()).assert().code(2).stderr(contains("manifest.json"));
+}

@@ -1,0 +1,215 @@
+//! The whole pipeline on the smoke suite: train, export, attack, record, report; then again, interrupted, and on
+//! another number of threads.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use mdprop::record::{Measurement, Run, folder};
+
+use crate::program;
+
+struct Finished {
+    folder: tempfile::TempDir,
+}
+
+impl Finished {
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    fn read(&self) -> Run {
+        folder::read(&self.out()).unwrap()
+    }
+}
+
+fn command(folder: &Path, threads: u32) -> assert_cmd::Command {
+    let mut command = program();
+    command.args(["run", "suites/smoke.toml", "--quiet", "--threads", &threads.to_string()]);
+    for (flag, name) in [("--out", "run"), ("--artifacts", "artifacts"), ("--data", "data")] {
+        command.arg(flag).arg(folder.join(name));
+    }
+    command
+}
+
+/// One run shared by the tests of this file.
+fn finished() -> &'static Finished {
+    static RUN: OnceLock<Finished> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = Finished { folder: tempfile::tempdir().unwrap() };
+        command(run.folder.path(), 2).timeout(Duration::from_secs(240)).assert().success();
+        run
+    })
+}
+
+/// Every file of a run folder that must not depend on the time of day.
+fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![out.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(out).unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                open.push(path);
+            } else if name != "manifest.json" && !name.starts_with("report.") {
+                files.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+fn assert_same(a: &Path, b: &Path) {
+    let (a, b) = (contents(a), contents(b));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(bytes == &b[name], "{name} differs");
+    }
+}
+
+fn row<'a>(run: &'a Run, model: &str, attack: &str, epsilon: &str) -> &'a Measurement {
+    run.measurements
+        .iter()
+        .find(|m| m.model == model && m.attack == attack && m.epsilon == epsilon)
+        .unwrap_or_else(|| panic!("no row {model} {attack} {epsilon}"))
+}
+
+#[test]
+fn a_run_leaves_tables_charts_and_a_report() {
+    let out = finished().out();
+    for name in ["manifest.json", "measurements.parquet", "measurements.csv", "queries.parquet", "report.html", "report.md"] {
+        assert!(std::fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
+    }
+    assert!(std::fs::read_dir(out.join("charts")).unwrap().count() >= 2);
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for text in ["smoke-standard", "smoke-mdprop", "<svg", "data:image/png;base64"] {
+        assert!(html.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn every_planned_trial_is_measured_without_error() {
+    let run = finished().read();
+    // standard: clean, 3 radii, 1 (no aux branch), 1; mdprop has one more, crafted on aux1
+    assert_eq!(run.measurements.len(), 6 + 7);
+    for m in &run.measurements {
+        assert_eq!(m.error, None);
+        assert!(m.queries > 50 && m.queries == m.queries_available, "{m:?}");
+        assert_eq!(m.recall.iter().map(|r| r.k).collect::<Vec<_>>(), [1, 2, 4, 8]);
+        for pair in m.recall.windows(2) {
+            assert!(pair[0].estimate.value <= pair[1].estimate.value);
+        }
+        for r in &m.recall {
+            assert!(r.estimate.low <= r.estimate.value && r.estimate.value <= r.estimate.high);
+        }
+    }
+    assert!(run.measurements.iter().any(|m| m.crafted_on == "aux1" && m.answered_by == "main"));
+}
+
+#[test]
+fn epsilon_zero_gives_exactly_the_clean_outcomes() {
+    let run = finished().read();
+    for model in ["smoke-standard", "smoke-mdprop"] {
+        let (clean, zero) = (row(&run, model, "clean", "0"), row(&run, model, "single-target", "0"));
+        assert_eq!(clean.recall, zero.recall);
+        let of = |trial: &str| -> Vec<(u32, u32, Vec<u32>)> {
+            let own = run.queries.iter().filter(|q| q.trial == trial);
+            own.map(|q| (q.query, q.first_hit, q.neighbors.clone())).collect()
+        };
+        assert_eq!(of(&clean.trial), of(&zero.trial));
+        assert_ne!(clean.trial, zero.trial);
+    }
+}
+
+#[test]
+fn attacks_stay_within_their_budget_and_hurt() {
+    let run = finished().read();
+    for m in run.measurements.iter().filter(|m| m.attack != "clean") {
+        let linf = m.linf_max.unwrap();
+        assert!(linf <= m.epsilon_pixels + 1e-6, "{} used {linf} of {}", m.attack, m.epsilon_pixels);
+    }
+    for model in ["smoke-standard", "smoke-mdprop"] {
+        let clean = row(&run, model, "clean", "0").recall[0].estimate.value;
+        let strong = row(&run, model, "single-target", "24/255");
+        assert!(strong.recall[0].estimate.value < clean, "{model}: an attack of 24/255 changed nothing");
+        assert!(strong.shift.unwrap().value > 0.1);
+        assert!(strong.linf_max.unwrap() > 20.0 / 255.0);
+    }
+}
+
+#[test]
+fn no_soundness_check_fails() {
+    for m in finished().read().measurements {
+        assert!(m.checks.len() >= 3, "{}: {:?}", m.attack, m.checks);
+        for check in &m.checks {
+            assert!(check.passed, "{} {} {}: {}", m.model, m.attack, check.name, check.detail);
+        }
+    }
+}
+
+#[test]
+fn the_same_command_again_does_nothing_and_gives_the_same_bytes() {
+    let run = finished();
+    let before = contents(&run.out());
+    let html = std::fs::read(run.out().join("report.html")).unwrap();
+    let clock = std::time::Instant::now();
+    command(run.folder.path(), 2).assert().success();
+    assert!(clock.elapsed() < Duration::from_secs(20), "finished stages were redone");
+    assert!(before == contents(&run.out()));
+    drop(html);
+}
+
+#[test]
+fn another_number_of_threads_gives_the_same_bytes() {
+    let other = tempfile::tempdir().unwrap();
+    command(other.path(), 1).timeout(Duration::from_secs(240)).assert().success();
+    assert_same(&finished().out(), &other.path().join("run"));
+}
+
+#[test]
+fn a_run_killed_without_warning_continues_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    // Kill at several depths: while training, while measuring.
+    for milliseconds in [700, 1500, 2500, 4000] {
+        let mut child = std::process::Command::new(program().get_program())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(command(folder.path(), 2).get_args())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+    }
+    command(folder.path(), 2).timeout(Duration::from_secs(240)).assert().success();
+    assert_same(&finished().out(), &folder.path().join("run"));
+}
+
+#[test]
+fn a_damaged_trial_or_model_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    command(folder.path(), 2).timeout(Duration::from_secs(240)).assert().success();
+    let first = |path: &Path, end: &str| -> PathBuf {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.to_string_lossy().ends_with(end))
+            .collect();
+        found.sort();
+        found.remove(0)
+    };
+    // A truncated trial is measured again ...
+    let trial = first(&folder.path().join("run/trials"), ".json");
+    let bytes = std::fs::read(&trial).unwrap();
+    std::fs::write(&trial, &bytes[..bytes.len() / 2]).unwrap();
+    command(folder.path(), 2).timeout(Duration::from_secs(240)).assert().success();
+    assert_same(&finished().out(), &folder.path().join("run"));
+    // ... a changed model is refused by name.
+    let model = first(&first(&folder.path().join("artifacts"), ""), "main.onnx");
+    std::fs::write(&model, b"not a model").unwrap();
+    command(folder.path(), 2).assert().code(2).stderr(predicates::str::contains("main.onnx"));
+}
