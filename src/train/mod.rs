@@ -1,1 +1,4 @@
 //! Training with libtorch (feature `train`).
+
+pub mod device;
+pub mod model;
