@@ -5,7 +5,7 @@
 //! that is random comes from a named stream on the host, so a step is the same on every device and thread count.
 
 use rand::RngCore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::model::{Model, Pass};
 use crate::rng::{self, Stream};
@@ -77,8 +77,11 @@ impl Adversary {
     ///
     /// # Shapes
     /// `images`: normalised, `[n, 3, h, w]`; so is the result. `draws` must be for n images.
-    pub fn attack(&self, model: &Model, images: &Tensor, branch: Branch, draws: &Draws) -> Tensor {
-        let targets = tch::no_grad(|| gather_targets(&model.forward(images, Pass::Eval(branch)), &draws.targets));
+    /// # Errors
+    /// libtorch's own (no memory).
+    pub fn attack(&self, model: &Model, images: &Tensor, branch: Branch, draws: &Draws) -> Result<Tensor, TchError> {
+        let embeddings = tch::no_grad(|| model.try_forward(images, Pass::Eval(branch)))?;
+        let targets = gather_targets(&embeddings, &draws.targets);
         let (lower, upper) = self.bounds(images);
         let step = &self.radius / self.steps as f64;
         let mut current = match draws.noise.is_empty() {
@@ -87,13 +90,13 @@ impl Adversary {
         };
         for _ in 0..self.steps {
             let input = current.detach().set_requires_grad(true);
-            let embeddings = model.forward(&input, Pass::Eval(branch));
+            let embeddings = model.try_forward(&input, Pass::Eval(branch))?;
             let loss = self.distance(&embeddings, &targets);
             // Only the input is asked for, so libtorch computes no parameter gradient on the way.
-            let gradient = Tensor::run_backward(&[&loss], &[&input], false, false).remove(0);
+            let gradient = Tensor::f_run_backward(&[&loss], &[&input], false, false)?.remove(0);
             current = tch::no_grad(|| (input - gradient.sign() * &step).clamp_tensor(Some(&lower), Some(&upper)));
         }
-        current.detach()
+        Ok(current.detach())
     }
 
     /// Box of allowed values around `images`.

@@ -89,7 +89,7 @@ impl Trainer {
         let clean = tch::no_grad(|| self.model.normalize(pixels));
         let mut inputs = vec![clean.shallow_clone()];
         let mut slices = vec![Slice { branch: Branch::Main, count: labels.len() as i64 }];
-        inputs.extend(self.attack(&clean, draws));
+        inputs.extend(self.attack(&clean, draws)?);
         let mut all_labels: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
         if !draws.is_empty() {
             all_labels.extend_from_within(..);
@@ -112,12 +112,15 @@ impl Trainer {
     }
 
     /// Adversarial versions of the parts of a normalised batch, in order.
-    pub fn attack(&self, clean: &Tensor, draws: &[Draws]) -> Vec<Tensor> {
-        let Some(adversary) = &self.adversary else { return vec![] };
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn attack(&self, clean: &Tensor, draws: &[Draws]) -> Result<Vec<Tensor>, TrainError> {
+        let Some(adversary) = &self.adversary else { return Ok(vec![]) };
         let parts = parts(clean.size()[0] as usize, self.groups.len());
         let attack = |((group, part), draws): ((&Group, Range<usize>), &Draws)| {
             let images = clean.narrow(0, part.start as i64, part.len() as i64);
-            adversary.attack(&self.model, &images, group.branch, draws)
+            Ok(adversary.attack(&self.model, &images, group.branch, draws)?)
         };
         self.groups.iter().zip(parts).zip(draws).map(attack).collect()
     }
