@@ -3,9 +3,19 @@
 //! Two interpreters read it: `train/` runs it with libtorch, `export/` writes it as ONNX nodes. Their agreement is tested
 //! and proven again at every export. Names are torchvision's, so pretrained files load without a translation table.
 
+mod build;
+mod convnet;
+mod parameters;
+mod resnet;
+mod shapes;
+pub mod weights;
+
 use serde::{Deserialize, Serialize};
 
 use crate::suite::attack::Branch;
+
+pub use build::{NetworkError, build};
+pub use parameters::{ParameterKind, ParameterSpec};
 
 /// A position in [`Network::nodes`]; [`INPUT`] is the normalised image.
 pub type NodeId = usize;
@@ -79,6 +89,17 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
 }
 
+/// How the weights of convolutions begin when nothing is loaded. Linear layers begin as in PyTorch in either case, batch
+/// norms with scale 1 and shift 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConvStart {
+    /// PyTorch's `Conv2d`: uniform in `±1/√fan_in`.
+    UniformFanIn,
+    /// torchvision's ResNets: normal with variance `2/fan_out`. He et al. 2015, arXiv:1502.01852.
+    NormalFanOut,
+}
+
 /// A whole embedding network. The last node is the embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
@@ -92,6 +113,8 @@ pub struct Network {
     pub std: [f32; 3],
     /// Entries of the embedding.
     pub embedding_dim: usize,
+    /// How its convolutions begin.
+    pub conv_start: ConvStart,
 }
 
 impl Network {

@@ -1,1 +1,25 @@
 //! Training with libtorch (feature `train`).
+//!
+//! [`train`] turns a recipe, a seed and labelled images into weights. Per step: [`sampler`] names the images,
+//! [`adversary`] makes their adversarial versions, [`model`] embeds all of them in one pass with a batch norm per
+//! branch, one [`loss`] judges them, [`adam`] moves the parameters along [`schedule`]. [`checkpoint`] keeps the state
+//! after every epoch. Everything random is named by (seed, epoch, batch, sample).
+
+pub mod adam;
+pub mod adversary;
+pub mod checkpoint;
+pub mod device;
+mod job;
+pub mod loss;
+pub mod model;
+pub mod sampler;
+pub mod schedule;
+mod selection;
+pub mod step;
+
+pub use job::{TrainError, TrainJob, Trained, train};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

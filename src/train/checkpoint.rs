@@ -1,0 +1,254 @@
+//! The whole state of a training between two epochs, in one file.
+//!
+//! There is no generator state: all that is random is named by (seed, epoch, batch, sample), so the position is enough.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::network::weights::{Tensor, Weights, WeightsError};
+
+/// Version of the file's layout.
+const FORMAT: u32 = 1;
+/// Key of the notes in the file's header.
+const NOTES: &str = "mdprop-checkpoint";
+
+/// Why a checkpoint cannot be written or continued from.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Unreadable, cut short, no safetensors file, or not writable.
+    #[error("checkpoint {0}")]
+    File(#[from] WeightsError),
+    /// A safetensors file that is no checkpoint.
+    #[error(
+        "checkpoint {}: its header is no checkpoint's ({reason}); delete the file to train from the start",
+        path.display()
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Bytes have changed since it was written.
+    #[error("checkpoint {}: content does not match its checksum; delete the file to train from the start", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Made by other settings.
+    #[error(
+        "checkpoint {}: belongs to training {got}, wanted {wanted}; choose another folder or delete the file",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Digest in the file.
+        got: String,
+        /// Digest of this training.
+        wanted: String,
+    },
+    /// A tensor is missing or too short.
+    #[error("checkpoint {}: lacks `{name}`; delete the file to train from the start", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// One finished epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epochs finished, from 1.
+    pub epoch: u32,
+    /// Mean loss over its steps.
+    pub loss: f64,
+    /// recall@1 on the selection images, if measured.
+    pub selection_recall: Option<f64>,
+    /// Learning rate of its last step.
+    pub learning_rate: f64,
+}
+
+/// Everything needed to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Digest of recipe, seed, data set and first weights.
+    pub training: String,
+    /// Optimizer steps taken.
+    pub steps: u64,
+    /// One entry per finished epoch.
+    pub curve: Vec<EpochRecord>,
+    /// Epoch of `best`, from 1; 0 before the first one.
+    pub best_epoch: u32,
+    /// The model.
+    pub model: Weights,
+    /// The model of the best epoch so far; `None` if that is `model` itself.
+    pub best: Option<Weights>,
+    /// Adam's first moment.
+    pub mean: Vec<f32>,
+    /// Adam's second moment.
+    pub square: Vec<f32>,
+}
+
+/// What the header holds beside the tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Notes {
+    format: u32,
+    training: String,
+    steps: u64,
+    curve: Vec<EpochRecord>,
+    best_epoch: u32,
+    /// SHA-256 of all tensors.
+    content: String,
+}
+
+impl Checkpoint {
+    /// Writes the file: whole, or not at all with the older one kept.
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`].
+    pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
+        let flat = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
+        let mut tensors = BTreeMap::new();
+        tensors.insert("adam.mean".to_string(), flat(&self.mean));
+        tensors.insert("adam.square".to_string(), flat(&self.square));
+        let models = [("model.", Some(&self.model)), ("best.", self.best.as_ref())];
+        for (prefix, weights) in models.into_iter().filter_map(|(prefix, weights)| Some((prefix, weights?))) {
+            tensors.extend(weights.tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())));
+        }
+        let tensors = Weights { tensors };
+        let notes = Notes {
+            format: FORMAT,
+            training: self.training.clone(),
+            steps: self.steps,
+            curve: self.curve.clone(),
+            best_epoch: self.best_epoch,
+            content: content(&tensors),
+        };
+        let header = |error: serde_json::Error| CheckpointError::Header {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        };
+        let notes = serde_json::to_string(&notes).map_err(header)?;
+        Ok(tensors.save(path, &BTreeMap::from([(NOTES.to_string(), notes)]))?)
+    }
+
+    /// Reads the checkpoint of the training with this digest; `None` if there is no file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] naming the file: cut short, damaged, of another training.
+    pub fn load(path: &Path, training: &str) -> Result<Option<Self>, CheckpointError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let header = |reason: String| CheckpointError::Header { path: path.to_path_buf(), reason };
+        let (mut file, notes) = Weights::load(path)?;
+        let notes = notes.get(NOTES).ok_or_else(|| header(format!("`{NOTES}` is missing")))?;
+        let notes: Notes = serde_json::from_str(notes).map_err(|error| header(error.to_string()))?;
+        if notes.format != FORMAT {
+            return Err(header(format!("format {}, wanted {FORMAT}", notes.format)));
+        }
+        if notes.training != training {
+            let (got, wanted) = (notes.training, training.to_string());
+            return Err(CheckpointError::Foreign { path: path.to_path_buf(), got, wanted });
+        }
+        if notes.content != content(&file) {
+            return Err(CheckpointError::Damaged { path: path.to_path_buf() });
+        }
+        let mut take = |name: &str| {
+            let missing = || CheckpointError::Missing { path: path.to_path_buf(), name: name.to_string() };
+            file.tensors.remove(name).map(|tensor| tensor.data).ok_or_else(missing)
+        };
+        let (mean, square) = (take("adam.mean")?, take("adam.square")?);
+        let part = |prefix: &str| Weights {
+            tensors: file
+                .tensors
+                .iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())))
+                .collect(),
+        };
+        let best = Some(part("best.")).filter(|best| !best.tensors.is_empty());
+        Ok(Some(Self {
+            training: notes.training,
+            steps: notes.steps,
+            curve: notes.curve,
+            best_epoch: notes.best_epoch,
+            model: part("model."),
+            best,
+            mean,
+            square,
+        }))
+    }
+}
+
+/// SHA-256 over names, shapes and values.
+fn content(weights: &Weights) -> String {
+    let mut hasher = Sha256::new();
+    for (name, tensor) in &weights.tensors {
+        hasher.update(name.as_bytes());
+        hasher.update(format!("{:?}", tensor.shape).as_bytes());
+        let bytes: Vec<u8> = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(value: f32) -> Weights {
+        let tensor = Tensor { shape: vec![2, 3], data: vec![value; 6] };
+        Weights { tensors: BTreeMap::from([("conv.weight".to_string(), tensor)]) }
+    }
+
+    fn checkpoint() -> Checkpoint {
+        let record = EpochRecord { epoch: 1, loss: 0.1 + 0.2, selection_recall: Some(1.0 / 3.0), learning_rate: 1e-3 };
+        Checkpoint {
+            training: "abc".into(),
+            steps: 17,
+            curve: vec![record],
+            best_epoch: 1,
+            model: weights(0.1),
+            best: Some(weights(0.2)),
+            mean: vec![1e-30, -2.5],
+            square: vec![0.0, f32::MIN_POSITIVE],
+        }
+    }
+
+    #[test]
+    fn comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        assert_eq!(Checkpoint::load(&path, "abc").unwrap(), None);
+        for state in [checkpoint(), Checkpoint { best: None, ..checkpoint() }] {
+            state.save(&path).unwrap();
+            assert_eq!(Checkpoint::load(&path, "abc").unwrap(), Some(state));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_foreign_cut_short_or_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let refusal = |training: &str| Checkpoint::load(&path, training).unwrap_err().to_string();
+        checkpoint().save(&path).unwrap();
+        assert!(refusal("xyz").contains("belongs to training abc, wanted xyz"));
+        let whole = std::fs::read(&path).unwrap();
+        for length in [0, 5, 60, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(refusal("abc").contains("checkpoint.safetensors"), "{length} bytes");
+        }
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        assert!(refusal("abc").contains("does not match its checksum"));
+        weights(0.0).save(&path, &BTreeMap::new()).unwrap();
+        assert!(refusal("abc").contains("is no checkpoint's"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Which device libtorch computes on.

@@ -1,0 +1,309 @@
+//! A whole training: epochs, selection, checkpoints.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tch::{Device, TchError, Tensor};
+
+use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord};
+use super::model::{Model, ModelError};
+use super::sampler::{Sampler, SamplerError};
+use super::schedule::Schedule;
+use super::selection;
+use super::step::Trainer;
+use crate::batch::Images;
+use crate::dataset::ImageSet;
+use crate::digest::Digest;
+use crate::network::weights::Weights;
+use crate::network::{Network, NetworkError, build};
+use crate::progress::{Cancel, Cancelled, Observer};
+use crate::record::TrainingPoint;
+use crate::suite::recipe::{Quirks, Recipe, Selection};
+
+/// Why a training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The backbone cannot be built.
+    #[error("backbone: {0}")]
+    Network(#[from] NetworkError),
+    /// The model cannot be made or filled.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// No batches can be drawn.
+    #[error("sampler: {0}")]
+    Sampler(#[from] SamplerError),
+    /// The state cannot be kept or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// libtorch failed.
+    #[error("libtorch failed; a smaller batch_size needs less memory")]
+    Torch(#[from] TchError),
+    /// The user stopped it.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A method with adversarial branches and no way to make adversarial images.
+    #[error("method `{method}`: got no attack with at least 1 step; add attack = {{ epsilon = \"8/255\", steps = 1 }}")]
+    Attack {
+        /// The method.
+        method: &'static str,
+    },
+    /// Nothing to choose the best epoch on.
+    #[error(
+        "selection: the data set `{dataset}` has no {split} image of a class with at least 2; set quirks.selection = \
+         \"last\" or keep more classes back"
+    )]
+    NoSelectionImages {
+        /// The data set.
+        dataset: String,
+        /// `validation` or `test`.
+        split: &'static str,
+    },
+    /// The loss is NaN or infinite.
+    #[error(
+        "training: the loss is {loss} in epoch {epoch}, step {step}, on the images {}; lower the learning rate, or look \
+         at these images", images.join(", ")
+    )]
+    NotFinite {
+        /// What it is.
+        loss: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Step of the epoch, from 1.
+        step: usize,
+        /// Sources of the batch's images.
+        images: Vec<String>,
+    },
+}
+
+/// What to train, on what, and who watches.
+#[derive(Clone, Copy)]
+pub struct TrainJob<'a> {
+    /// Model id, for the curve and for messages.
+    pub model: &'a str,
+    /// How.
+    pub recipe: &'a Recipe,
+    /// Which of the recipe's seeds.
+    pub seed: u64,
+    /// On what.
+    pub images: &'a ImageSet,
+    /// Weights to begin with, of every branch; `None` begins at random.
+    pub start: Option<&'a Weights>,
+    /// Where libtorch computes.
+    pub device: Device,
+    /// Threads of libtorch and of data loading.
+    pub threads: usize,
+    /// Where the checkpoint lies.
+    pub folder: &'a Path,
+    /// Told about progress: one unit per clean image.
+    pub observer: &'a dyn Observer,
+    /// Looked at between steps. The last epoch's checkpoint stays.
+    pub cancel: &'a Cancel,
+}
+
+/// A finished training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The network, with its branches.
+    pub network: Network,
+    /// Weights of the selected epoch.
+    pub weights: Weights,
+    /// One point per epoch.
+    pub curve: Vec<TrainingPoint>,
+    /// Epoch whose weights these are, from 1.
+    pub selected_epoch: u32,
+    /// What the epoch was chosen on. [`Selection::Test`] means that test numbers of this model are optimistic; every
+    /// record made from it must say so.
+    pub selected_on: Selection,
+}
+
+/// What makes two trainings the same; its digest guards the checkpoint.
+#[derive(Serialize)]
+struct Identity<'a> {
+    recipe: Recipe,
+    seed: u64,
+    images: &'a Digest,
+    start: Option<Digest>,
+}
+
+/// Name of a training, equal for two jobs that give the same weights. Words about the recipe and its other seeds do not
+/// matter.
+pub fn identity(job: &TrainJob<'_>) -> Digest {
+    let recipe = Recipe { about: String::new(), seeds: vec![], ..job.recipe.clone() };
+    let start = job.start.map(Weights::digest);
+    Digest::of_value(&Identity { recipe, seed: job.seed, images: &job.images.digest, start })
+}
+
+/// Trains to the last epoch, from the checkpoint in `job.folder` if there is one.
+///
+/// On one machine with the same number of threads a training that was stopped and continued gives the same bits as one
+/// that was not (CPU). A finished training's checkpoint gives the result again without a step.
+///
+/// # Errors
+/// [`TrainError`]; checkpoints already written stay.
+pub fn train(job: &TrainJob<'_>) -> Result<Trained, TrainError> {
+    tch::set_num_threads(job.threads.max(1) as i32);
+    let what = format!("train {} seed {}", job.model, job.seed);
+    let sampler = Sampler::new(job.recipe, &job.images.split.train, &job.images.labels, job.seed)?;
+    let total = job.recipe.epochs * sampler.batches() * job.recipe.batch_size;
+    job.observer.begin(&what, total as u64, "images");
+    let trained = Training::begin(job, sampler).and_then(Training::run);
+    job.observer.end();
+    trained
+}
+
+/// A training under way.
+struct Training<'a> {
+    job: &'a TrainJob<'a>,
+    sampler: Sampler,
+    schedule: Schedule,
+    trainer: Trainer,
+    selection: Selection,
+    /// Images to choose the epoch on.
+    selectors: Vec<usize>,
+    identity: Digest,
+    curve: Vec<EpochRecord>,
+    best_epoch: u32,
+    best: Option<Weights>,
+}
+
+impl<'a> Training<'a> {
+    /// Fresh, or as the checkpoint left it.
+    fn begin(job: &'a TrainJob<'a>, sampler: Sampler) -> Result<Self, TrainError> {
+        let recipe = job.recipe;
+        let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
+        let mut model = Model::new(&network, job.seed, job.device)?;
+        if let Some(start) = job.start {
+            model.load_weights(start)?;
+        }
+        let selection = Quirks::resolve(recipe.preset, &recipe.quirks).selection;
+        let mut training = Self {
+            job,
+            schedule: Schedule::new(&recipe.optimizer, recipe.epochs * sampler.batches()),
+            sampler,
+            trainer: Trainer::new(recipe, model)?,
+            selection,
+            selectors: selection::images(job.images, selection)?,
+            identity: identity(job),
+            curve: vec![],
+            best_epoch: 0,
+            best: None,
+        };
+        if let Some(checkpoint) = Checkpoint::load(&training.checkpoint_path(), training.identity.as_str())? {
+            training.restore(checkpoint)?;
+        }
+        Ok(training)
+    }
+
+    fn checkpoint_path(&self) -> std::path::PathBuf {
+        self.job.folder.join("checkpoint.safetensors")
+    }
+
+    fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), TrainError> {
+        self.trainer.model.load_weights(&checkpoint.model)?;
+        let moment = |data: &[f32]| Tensor::f_from_slice(data)?.f_to_device(self.job.device);
+        let (mean, square) = (moment(&checkpoint.mean)?, moment(&checkpoint.square)?);
+        self.trainer.adam.restore(checkpoint.steps, &mean, &square);
+        self.curve = checkpoint.curve;
+        self.best_epoch = checkpoint.best_epoch;
+        self.best = Some(checkpoint.best.unwrap_or(checkpoint.model));
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<Trained, TrainError> {
+        let images_per_epoch = self.sampler.batches() * self.job.recipe.batch_size;
+        self.job.observer.advance((self.curve.len() * images_per_epoch) as u64);
+        for epoch in self.curve.len()..self.job.recipe.epochs {
+            let loss = self.epoch(epoch)?;
+            self.finish_epoch(epoch, loss)?;
+        }
+        let point = |record: &EpochRecord| TrainingPoint {
+            model: self.job.model.to_string(),
+            seed: self.job.seed,
+            epoch: record.epoch,
+            loss: record.loss,
+            selection_recall: record.selection_recall,
+            learning_rate: record.learning_rate,
+        };
+        Ok(Trained {
+            curve: self.curve.iter().map(point).collect(),
+            network: self.trainer.model.network().clone(),
+            weights: self.best.unwrap_or_else(|| self.trainer.model.to_weights()),
+            selected_epoch: self.best_epoch,
+            selected_on: self.selection,
+        })
+    }
+
+    /// All steps of one epoch; gives the mean loss.
+    fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
+        let plan = self.sampler.epoch(epoch);
+        let mut sum = 0.0;
+        for (batch, indices) in plan.iter().enumerate() {
+            self.job.cancel.check()?;
+            let images = load(self.job, indices);
+            let labels = self.job.images.labels_of(indices);
+            let loss = self.step((epoch, batch), &images, &labels)?;
+            if !loss.is_finite() {
+                let images = indices.iter().map(|&i| self.source(i)).collect();
+                return Err(TrainError::NotFinite { loss, epoch: epoch + 1, step: batch + 1, images });
+            }
+            sum += loss;
+            let rate = self.schedule.learning_rate(epoch * plan.len() + batch);
+            let epochs = self.job.recipe.epochs;
+            self.job.observer.advance(indices.len() as u64);
+            self.job.observer.note(&format!("epoch {}/{epochs}, loss {loss:.4}, lr {rate:.2e}", epoch + 1));
+        }
+        Ok(sum / plan.len() as f64)
+    }
+
+    fn step(&mut self, position: (usize, usize), images: &Images, labels: &[u32]) -> Result<f64, TrainError> {
+        let draws = self.trainer.draw(self.job.seed, position, labels, images.stride());
+        let rate = self.schedule.learning_rate(position.0 * self.sampler.batches() + position.1);
+        let pixels = to_tensor(images, self.job.device)?;
+        self.trainer.step(&pixels, labels, &draws, rate)
+    }
+
+    /// Selects, records and saves.
+    fn finish_epoch(&mut self, epoch: usize, loss: f64) -> Result<(), TrainError> {
+        let number = epoch as u32 + 1;
+        let recall = match self.selection {
+            Selection::Last => None,
+            _ => Some(selection::recall_at_1(&self.trainer.model, self.job.images, &self.selectors)?),
+        };
+        let best_so_far = self.curve.iter().filter_map(|record| record.selection_recall).fold(-1.0, f64::max);
+        let model = self.trainer.model.to_weights();
+        if recall.is_none_or(|recall| recall > best_so_far) {
+            self.best_epoch = number;
+            self.best = Some(model.clone());
+        }
+        let last_step = (epoch + 1) * self.sampler.batches() - 1;
+        let learning_rate = self.schedule.learning_rate(last_step);
+        self.curve.push(EpochRecord { epoch: number, loss, selection_recall: recall, learning_rate });
+        let (mean, square) = self.trainer.adam.moments();
+        Checkpoint {
+            training: self.identity.as_str().to_string(),
+            steps: self.trainer.adam.steps(),
+            curve: self.curve.clone(),
+            best_epoch: self.best_epoch,
+            best: self.best.clone().filter(|_| self.best_epoch != number),
+            model,
+            mean: Vec::try_from(mean)?,
+            square: Vec::try_from(square)?,
+        }
+        .save(&self.checkpoint_path())?;
+        Ok(())
+    }
+
+    fn source(&self, image: usize) -> String {
+        self.job.images.sources.get(image).cloned().unwrap_or_else(|| format!("#{image}"))
+    }
+}
+
+fn load(job: &TrainJob<'_>, indices: &[usize]) -> Images {
+    job.images.images(indices)
+}
+
+/// A batch on the device, `[n, 3, h, w]`.
+pub(super) fn to_tensor(images: &Images, device: Device) -> Result<Tensor, TchError> {
+    let shape = images.shape().map(|side| side as i64);
+    Tensor::f_from_slice(images.as_slice())?.f_reshape(shape)?.f_to_device(device)
+}

@@ -1,0 +1,365 @@
+//! The libtorch interpreter of a [`Network`]: parameters, buffers, forward passes.
+//!
+//! Every trained value is a view into one flat tensor, so that an optimizer is a few kernels over one buffer and its
+//! state one tensor per moment. A training pass gives each slice of the batch its own batch-norm branch (`MixBatchNorm`,
+//! Xie et al. 2020, arXiv:1911.09665): nothing but the parameters is shared between slices, so each slice runs by itself.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::network::weights::{self, Weights};
+use crate::network::{ConvStart, Network, Node, Op, ParameterKind, ParameterSpec};
+use crate::rng;
+use crate::suite::attack::Branch;
+
+/// A run of consecutive images of a batch that share one batch-norm branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Whose scale, shift and running statistics.
+    pub branch: Branch,
+    /// Number of images.
+    pub count: i64,
+}
+
+/// How batch norm behaves in one forward pass.
+#[derive(Debug, Clone, Copy)]
+pub enum Pass<'a> {
+    /// Each slice is normalised by its own statistics and moves the running statistics of its branch. The slices cover
+    /// the batch in order.
+    Train(&'a [Slice]),
+    /// The running statistics of one branch, which do not move.
+    Eval(Branch),
+}
+
+/// Why a model cannot be made or filled.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Tensors that the network needs are absent.
+    #[error("weights lack {}; they belong to another network", quoted(.0))]
+    Missing(Vec<String>),
+    /// Tensors that the network does not have.
+    #[error("weights hold {}, which the network does not have; they belong to another network", quoted(.0))]
+    Unexpected(Vec<String>),
+    /// A tensor of another shape.
+    #[error("weights: `{name}` has shape {got:?}, wanted {wanted:?}; they belong to another network")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The network's.
+        wanted: Vec<usize>,
+    },
+    /// libtorch failed.
+    #[error("libtorch failed")]
+    Torch(#[from] TchError),
+}
+
+/// The first few names in backquotes, and how many more.
+fn quoted(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
+    let rest = names.len().saturating_sub(5);
+    if rest > 0 { format!("{} and {rest} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// A network with numbers in it.
+#[derive(Debug)]
+pub struct Model {
+    network: Network,
+    device: Device,
+    specs: Vec<ParameterSpec>,
+    /// All trained entries, `[trained_count]`, in the order of [`Network::parameters`].
+    flat: Tensor,
+    /// One tensor per spec, same order: leaf views of `flat`, or buffers of their own.
+    tensors: Vec<Tensor>,
+    /// One per node.
+    steps: Vec<Step>,
+    mean: Tensor,
+    std: Tensor,
+}
+
+impl Model {
+    /// A model with fresh random weights: the same for the same seed on every machine, whatever the order of drawing.
+    ///
+    /// Linear layers as PyTorch's, convolutions as [`Network::conv_start`] says, batch norms with scale 1 and shift 0 in
+    /// every branch, running statistics 0 and 1.
+    ///
+    /// # Errors
+    /// [`ModelError::Torch`] if the device has no room.
+    pub fn new(network: &Network, seed: u64, device: Device) -> Result<Self, ModelError> {
+        let specs = network.parameters();
+        let values: Vec<Vec<f32>> = specs.par_iter().map(|spec| first_values(network, spec, seed)).collect();
+        let trained: Vec<f32> =
+            specs.iter().zip(&values).filter(|(s, _)| s.kind.is_trained()).flat_map(|(_, v)| v).copied().collect();
+        let flat = Tensor::f_from_slice(&trained)?.f_to_device(device)?;
+        let mut offset = 0;
+        let mut tensors = Vec::with_capacity(specs.len());
+        for (spec, values) in specs.iter().zip(&values) {
+            let shape: Vec<i64> = spec.shape.iter().map(|&s| s as i64).collect();
+            let count = spec.count() as i64;
+            tensors.push(if spec.kind.is_trained() {
+                // `detach` keeps the storage (and its version counter) but makes a leaf of its own.
+                let leaf = flat.f_narrow(0, offset, count)?.f_view(shape.as_slice())?.f_detach()?;
+                offset += count;
+                leaf.f_set_requires_grad(true)?
+            } else {
+                Tensor::f_from_slice(values)?.f_view(shape.as_slice())?.f_to_device(device)?
+            });
+        }
+        let channel = |v: &[f32; 3]| Tensor::f_from_slice(v)?.f_view([1, 3, 1, 1])?.f_to_device(device);
+        let (mean, std) = (channel(&network.mean)?, channel(&network.std)?);
+        let steps = steps(network, &specs);
+        Ok(Self { network: network.clone(), device, specs, flat, tensors, steps, mean, std })
+    }
+
+    /// The network it interprets.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// `(pixels − mean) / std`.
+    ///
+    /// # Shapes
+    /// `pixels`: `[n, 3, h, w]` in `[0, 1]`; so is the result.
+    /// # Panics
+    /// If libtorch fails (no memory) or the shape is another.
+    pub fn normalize(&self, pixels: &Tensor) -> Tensor {
+        (pixels - &self.mean) / &self.std
+    }
+
+    /// Embeds a batch of normalised images.
+    ///
+    /// # Shapes
+    /// `normalized`: `[n, 3, h, w]`; the result is `[n, d]` with rows of unit length.
+    /// # Panics
+    /// As [`Model::try_forward`] fails.
+    pub fn forward(&self, normalized: &Tensor, pass: Pass<'_>) -> Tensor {
+        self.try_forward(normalized, pass).expect("libtorch accepts batches of the documented shape and has memory")
+    }
+
+    /// [`Model::forward`] for callers that can do something about a failure.
+    ///
+    /// # Errors
+    /// libtorch's own: no memory, a batch of another shape, slices that do not cover it, a branch that does not exist.
+    pub fn try_forward(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<Tensor, TchError> {
+        let slices = match pass {
+            Pass::Eval(branch) => return self.run(normalized, branch, false),
+            Pass::Train(slices) => slices,
+        };
+        let counts: Vec<i64> = slices.iter().map(|s| s.count).collect();
+        if counts.iter().sum::<i64>() != normalized.size()[0] {
+            let size = normalized.size();
+            return Err(TchError::Shape(format!("slices of {counts:?} images do not cover a batch of shape {size:?}")));
+        }
+        let mut start = 0;
+        let mut rows = Vec::with_capacity(slices.len());
+        for slice in slices {
+            rows.push(self.run(&normalized.f_narrow(0, start, slice.count)?, slice.branch, true)?);
+            start += slice.count;
+        }
+        if rows.len() == 1 { Ok(rows.remove(0)) } else { Tensor::f_cat(&rows, 0) }
+    }
+
+    /// Interprets the network on images that share one branch.
+    fn run(&self, input: &Tensor, branch: Branch, train: bool) -> Result<Tensor, TchError> {
+        if !self.network.branches().contains(&branch) {
+            return Err(TchError::Shape(format!("the network has no branch `{branch}`")));
+        }
+        let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
+        for (i, node) in self.network.nodes.iter().enumerate() {
+            // The last user takes a value, so that a pass without gradients keeps no activation it will not read again.
+            let mut operands = node.inputs.iter().map(|&from| {
+                let value = if self.steps[from].last_user == i { outputs[from].take() } else { None };
+                value.or_else(|| outputs[from].as_ref().map(Tensor::shallow_clone))
+            });
+            let mut operand = || operands.next().flatten().ok_or_else(|| TchError::Shape(node.name.clone()));
+            let own = &self.tensors[self.steps[i].parameters.clone()];
+            let output = match node.op {
+                Op::Input => input.shallow_clone(),
+                Op::Conv { stride, padding, bias, .. } => {
+                    let (stride, padding) = (stride as i64, padding as i64);
+                    let bias = bias.then(|| &own[1]);
+                    operand()?.f_conv2d(&own[0], bias, [stride, stride], [padding, padding], [1, 1], 1)?
+                }
+                Op::BatchNorm { epsilon, momentum, .. } => {
+                    let first = branch_position(branch) * 4;
+                    let [scale, shift, mean, var] = [0, 1, 2, 3].map(|k| Some(&own[first + k]));
+                    operand()?.f_batch_norm(scale, shift, mean, var, train, momentum, epsilon, true)?
+                }
+                Op::Relu if self.steps[i].in_place => operand()?.f_relu_()?,
+                Op::Relu => operand()?.f_relu()?,
+                Op::MaxPool { kernel, stride, padding } => {
+                    let [kernel, stride, padding] = [kernel, stride, padding].map(|v| [v as i64; 2]);
+                    operand()?.f_max_pool2d(kernel, stride, padding, [1, 1], false)?
+                }
+                Op::Add if self.steps[i].in_place => {
+                    let (mut a, b) = (operand()?, operand()?);
+                    a.f_add_(&b)?
+                }
+                Op::Add => operand()?.f_add(&operand()?)?,
+                Op::GlobalAveragePool => operand()?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
+                Op::Linear { .. } => operand()?.f_linear(&own[0], Some(&own[1]))?,
+                Op::Normalize => {
+                    let x = operand()?;
+                    let length = x.f_norm_scalaropt_dim(2, [-1].as_slice(), true)?.f_clamp_min(1e-12)?;
+                    x.f_div(&length)?
+                }
+            };
+            outputs.push(Some(output));
+        }
+        outputs.pop().flatten().ok_or_else(|| TchError::Shape("the network has no node".into()))
+    }
+
+    /// Trained tensors in network order: leaves that want gradients.
+    pub fn parameters(&self) -> Vec<(&str, &Tensor)> {
+        self.select(true)
+    }
+
+    /// Running statistics in network order.
+    pub fn buffers(&self) -> Vec<(&str, &Tensor)> {
+        self.select(false)
+    }
+
+    fn select(&self, trained: bool) -> Vec<(&str, &Tensor)> {
+        let pairs = self.specs.iter().zip(&self.tensors);
+        pairs.filter(|(s, _)| s.kind.is_trained() == trained).map(|(s, t)| (s.name.as_str(), t)).collect()
+    }
+
+    /// The one buffer behind all trained tensors, `[trained_count]`, in their order. It wants no gradient itself; change
+    /// it in place (under `tch::no_grad`) and every parameter has changed.
+    pub fn flat_parameters(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// The gradient of a scalar with respect to [`Model::flat_parameters`], zero where the scalar does not depend on a
+    /// parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
+    ///
+    /// # Errors
+    /// libtorch's own: no graph, no memory.
+    pub fn flat_gradient(&self, loss: &Tensor) -> Result<Tensor, TchError> {
+        let leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+        let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
+        let pieces = gradients.iter().zip(&leaves).map(|(gradient, leaf)| {
+            if gradient.defined() { gradient.f_reshape([-1]) } else { leaf.detach().f_zeros_like()?.f_reshape([-1]) }
+        });
+        Tensor::f_cat(&pieces.collect::<Result<Vec<_>, _>>()?, 0)
+    }
+
+    /// A copy of all numbers on the host.
+    ///
+    /// # Panics
+    /// If libtorch cannot copy from the device.
+    pub fn to_weights(&self) -> Weights {
+        let read = |(spec, tensor): (&ParameterSpec, &Tensor)| {
+            let flat = tensor.detach().to_device(Device::Cpu).contiguous().view([-1]);
+            let mut data = vec![0f32; spec.count()];
+            flat.copy_data(&mut data, spec.count());
+            (spec.name.clone(), weights::Tensor { shape: spec.shape.clone(), data })
+        };
+        Weights { tensors: self.specs.iter().zip(&self.tensors).map(read).collect() }
+    }
+
+    /// Replaces all numbers. Nothing changes on an error.
+    ///
+    /// # Errors
+    /// [`ModelError`] listing what is missing, too much, or of another shape.
+    pub fn load_weights(&mut self, weights: &Weights) -> Result<(), ModelError> {
+        self.check(weights)?;
+        tch::no_grad(|| {
+            for (spec, tensor) in self.specs.iter().zip(&self.tensors) {
+                let source = &weights.tensors[&spec.name];
+                let shape: Vec<i64> = source.shape.iter().map(|&s| s as i64).collect();
+                tensor.detach().f_copy_(&Tensor::f_from_slice(&source.data)?.f_view(shape.as_slice())?)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn check(&self, weights: &Weights) -> Result<(), ModelError> {
+        let missing: Vec<_> =
+            self.specs.iter().filter(|s| !weights.tensors.contains_key(&s.name)).map(|s| s.name.clone()).collect();
+        if !missing.is_empty() {
+            return Err(ModelError::Missing(missing));
+        }
+        for spec in &self.specs {
+            let got = &weights.tensors[&spec.name];
+            if got.shape != spec.shape || got.data.len() != spec.count() {
+                let (name, got, wanted) = (spec.name.clone(), got.shape.clone(), spec.shape.clone());
+                return Err(ModelError::Shape { name, got, wanted });
+            }
+        }
+        let known: std::collections::BTreeSet<_> = self.specs.iter().map(|s| &s.name).collect();
+        let unexpected: Vec<_> = weights.tensors.keys().filter(|name| !known.contains(name)).cloned().collect();
+        if unexpected.is_empty() { Ok(()) } else { Err(ModelError::Unexpected(unexpected)) }
+    }
+}
+
+/// What the interpreter must know about a node beside its operation.
+#[derive(Debug)]
+struct Step {
+    /// Its tensors in [`Model::tensors`].
+    parameters: Range<usize>,
+    /// The last node that reads its output.
+    last_user: usize,
+    /// Whether it may overwrite its first operand: nobody else reads that, and its own gradient does not need it.
+    in_place: bool,
+}
+
+fn steps(network: &Network, specs: &[ParameterSpec]) -> Vec<Step> {
+    let users =
+        |id: usize| network.nodes.iter().enumerate().filter(move |(_, n)| n.inputs.contains(&id)).map(|(i, _)| i);
+    let step = |(i, node): (usize, &Node)| {
+        let first = specs.partition_point(|s| s.node < i);
+        let in_place = matches!(node.op, Op::Relu | Op::Add)
+            && node.inputs.first().is_some_and(|&from| {
+                let keeps_output = matches!(network.nodes[from].op, Op::Input | Op::Relu | Op::MaxPool { .. });
+                !keeps_output && users(from).count() == 1
+            });
+        Step {
+            parameters: first..specs.partition_point(|s| s.node <= i),
+            last_user: users(i).last().unwrap_or(i),
+            in_place,
+        }
+    };
+    network.nodes.iter().enumerate().map(step).collect()
+}
+
+/// Main is 0, the n-th auxiliary branch n: the order of [`Network::parameters`].
+fn branch_position(branch: Branch) -> usize {
+    match branch {
+        Branch::Main => 0,
+        Branch::Aux(n) => usize::from(n),
+    }
+}
+
+/// The values that a tensor begins with.
+fn first_values(network: &Network, spec: &ParameterSpec, seed: u64) -> Vec<f32> {
+    let count = spec.count();
+    // fan_in and fan_out of torch.nn.init: channels times the kernel's area.
+    let area: usize = spec.shape.iter().skip(2).product();
+    let mut stream = rng::stream(seed, &format!("weights/{}", spec.name), &[]);
+    let mut uniform = |fan_in: usize| {
+        // kaiming_uniform with a = √5 has the bound √(6 / ((1 + 5) fan_in)), and so has the bias.
+        let bound = 1.0 / (fan_in as f32).sqrt();
+        (0..count).map(|_| (2.0 * rng::unit(&mut stream) - 1.0) * bound).collect()
+    };
+    match (spec.kind, &network.nodes[spec.node].op) {
+        (ParameterKind::Weight, Op::Conv { .. }) if network.conv_start == ConvStart::NormalFanOut => {
+            let deviation = (2.0 / (spec.shape[0] * area) as f32).sqrt();
+            let mut stream = rng::stream(seed, &format!("weights/{}", spec.name), &[]);
+            (0..count).map(|_| deviation * rng::normal(&mut stream)).collect()
+        }
+        (ParameterKind::Weight, _) => uniform(spec.shape[1] * area),
+        (ParameterKind::Bias, Op::Conv { input, kernel, .. }) => uniform(input * kernel * kernel),
+        (ParameterKind::Bias, Op::Linear { input, .. }) => uniform(*input),
+        (ParameterKind::Scale | ParameterKind::RunningVar, _) => vec![1.0; count],
+        (ParameterKind::Bias | ParameterKind::Shift | ParameterKind::RunningMean, _) => vec![0.0; count],
+    }
+}
