@@ -6,6 +6,7 @@ pub mod access;
 pub mod file;
 pub mod graph;
 pub mod proto;
+pub mod wrap;
 
 pub use access::Dim;
 pub use file::{OnnxError, decode, encode, read, write_atomic};

@@ -170,7 +170,7 @@ fn wrapped(
     if !path.is_file() {
         let file = crate::onnx::file::read(&card.onnx)?;
         let wrapped = crate::onnx::wrap::normalized_input(file, &mean, &std)?;
-        crate::onnx::file::write(&wrapped, &path)?;
+        crate::onnx::file::write_atomic(&path, &wrapped)?;
     }
     Ok(path)
 }
