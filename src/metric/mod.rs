@@ -1,1 +1,4 @@
 //! Retrieval metrics over plain arrays.
+
+pub mod neighbors;
+pub mod recall;

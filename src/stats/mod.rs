@@ -1,1 +1,19 @@
 //! Uncertainty: intervals and paired tests over plain arrays.
+
+pub mod bootstrap;
+pub mod mcnemar;
+pub mod seeds;
+
+/// A value with the ends of its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Point estimate.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Confidence of every interval.
+pub const CONFIDENCE: f64 = 0.95;
