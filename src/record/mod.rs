@@ -1,10 +1,19 @@
 //! Results: one row per trial, one row per query of a trial, one row per training epoch; in Parquet and CSV.
 //!
-//! Plain structs here are what the rest of the program sees; [`frames`] is the only place that knows polars.
+//! Plain structs here are what the rest of the program sees; [`columns`] lays them out as flat columns, [`frames`] is the
+//! only place that knows polars, [`csv`] writes the same columns for people, [`folder`] keeps a whole run on disk.
 
 pub mod card;
 
 use serde::{Deserialize, Serialize};
+
+pub mod columns;
+pub mod csv;
+pub mod folder;
+pub mod frames;
+mod layout;
+#[cfg(test)]
+pub(crate) mod sample;
 
 /// A value with a confidence interval. `NaN` never occurs: what could not be computed is `None` in the row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

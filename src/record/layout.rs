@@ -1,0 +1,201 @@
+//! Which columns each kind of row has, and back.
+//!
+//! Lists of indices are text with spaces between, and checks are one JSON text: every Parquet reader and every
+//! spreadsheet takes those, and nothing depends on how a library nests lists.
+
+use std::collections::BTreeSet;
+
+use super::columns::{ColumnError, Columns, Values, list_text};
+use super::{Check, Estimate, Measurement, QueryOutcome, RecallAt, TrainingPoint};
+
+fn texts<T>(rows: &[T], get: impl Fn(&T) -> &str) -> Values {
+    Values::Text(rows.iter().map(|row| get(row).to_string()).collect())
+}
+
+fn wholes<T>(rows: &[T], get: impl Fn(&T) -> u32) -> Values {
+    Values::Whole(rows.iter().map(get).collect())
+}
+
+fn reals<T>(rows: &[T], get: impl Fn(&T) -> Option<f64>) -> Values {
+    Values::Real(rows.iter().map(get).collect())
+}
+
+fn push_estimate<T>(columns: &mut Columns, name: &str, rows: &[T], get: impl Fn(&T) -> Option<Estimate>) {
+    columns.push(name, reals(rows, |row| get(row).map(|e| e.value)));
+    columns.push(&format!("{name}_low"), reals(rows, |row| get(row).map(|e| e.low)));
+    columns.push(&format!("{name}_high"), reals(rows, |row| get(row).map(|e| e.high)));
+}
+
+fn estimates(columns: &Columns, name: &str) -> Result<Vec<Option<Estimate>>, ColumnError> {
+    let value = columns.real(name)?;
+    let low = columns.real(&format!("{name}_low"))?;
+    let high = columns.real(&format!("{name}_high"))?;
+    let join = |((value, low), high): ((&Option<f64>, &Option<f64>), &Option<f64>)| {
+        Some(Estimate { value: (*value)?, low: (*low)?, high: (*high)? })
+    };
+    Ok(value.iter().zip(low).zip(high).map(join).collect())
+}
+
+/// Shares are in `[0, 1]`; the unit of everything else is in the column's name.
+pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
+    let mut c = Columns::default();
+    c.push("trial", texts(rows, |m| &m.trial));
+    c.push("suite", texts(rows, |m| &m.suite));
+    c.push("dataset", texts(rows, |m| &m.dataset));
+    c.push("model", texts(rows, |m| &m.model));
+    c.push("training", texts(rows, |m| &m.training));
+    c.push("model_seed", Values::Wide(rows.iter().map(|m| m.model_seed).collect()));
+    c.push("artefact", texts(rows, |m| &m.artefact));
+    c.push("attack", texts(rows, |m| &m.attack));
+    c.push("goal", texts(rows, |m| &m.goal));
+    c.push("method", texts(rows, |m| &m.method));
+    c.push("side", texts(rows, |m| &m.side));
+    c.push("crafted_on", texts(rows, |m| &m.crafted_on));
+    c.push("answered_by", texts(rows, |m| &m.answered_by));
+    c.push("epsilon", texts(rows, |m| &m.epsilon));
+    c.push("epsilon_pixels", reals(rows, |m| Some(m.epsilon_pixels)));
+    c.push("steps", wholes(rows, |m| m.steps));
+    c.push("restarts", wholes(rows, |m| m.restarts));
+    c.push("seed", Values::Wide(rows.iter().map(|m| m.seed).collect()));
+    c.push("queries", wholes(rows, |m| m.queries));
+    c.push("queries_available", wholes(rows, |m| m.queries_available));
+    c.push("gallery_images", wholes(rows, |m| m.gallery));
+    let ks: BTreeSet<u32> = rows.iter().flat_map(|m| m.recall.iter().map(|r| r.k)).collect();
+    for k in ks {
+        let at = |m: &Measurement| m.recall.iter().find(|r| r.k == k).map(|r| r.estimate);
+        push_estimate(&mut c, &format!("recall_at_{k}"), rows, at);
+    }
+    push_estimate(&mut c, "success_share", rows, |m| m.success);
+    push_estimate(&mut c, "shift_distance", rows, |m| m.shift);
+    c.push("linf_max_pixels", reals(rows, |m| m.linf_max));
+    c.push("l2_mean_pixels", reals(rows, |m| m.l2_mean));
+    let checks = |m: &Measurement| serde_json::to_string(&m.checks).expect("checks are text and flags");
+    c.push("checks", Values::Text(rows.iter().map(checks).collect()));
+    c.push("provider", texts(rows, |m| &m.provider));
+    c.push("selected_on", texts(rows, |m| &m.selected_on));
+    c.push("error", Values::OptionalText(rows.iter().map(|m| m.error.clone()).collect()));
+    c
+}
+
+pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnError> {
+    let mut recalls: Vec<(u32, Vec<Option<Estimate>>)> = Vec::new();
+    for (name, _) in &c.0 {
+        if let Some(k) = name.strip_prefix("recall_at_").and_then(|k| k.parse().ok()) {
+            recalls.push((k, estimates(c, name)?));
+        }
+    }
+    recalls.sort_by_key(|(k, _)| *k);
+    let (success, shift) = (estimates(c, "success_share")?, estimates(c, "shift_distance")?);
+    let epsilon_pixels = c.present("epsilon_pixels")?;
+    let checks = c.text("checks")?;
+    let mut rows = Vec::with_capacity(c.rows());
+    for row in 0..c.rows() {
+        let text = |name: &str| c.text(name).map(|values| values[row].clone());
+        let whole = |name: &str| c.whole(name).map(|values| values[row]);
+        let at = |(k, values): &(u32, Vec<Option<Estimate>>)| values[row].map(|estimate| RecallAt { k: *k, estimate });
+        let checks: Vec<Check> = serde_json::from_str(&checks[row]).map_err(|_| ColumnError::Cell {
+            name: "checks".into(),
+            row,
+            got: checks[row].clone(),
+            wanted: "a JSON list of checks",
+        })?;
+        rows.push(Measurement {
+            trial: text("trial")?,
+            suite: text("suite")?,
+            dataset: text("dataset")?,
+            model: text("model")?,
+            training: text("training")?,
+            model_seed: c.wide("model_seed")?[row],
+            artefact: text("artefact")?,
+            attack: text("attack")?,
+            goal: text("goal")?,
+            method: text("method")?,
+            side: text("side")?,
+            crafted_on: text("crafted_on")?,
+            answered_by: text("answered_by")?,
+            epsilon: text("epsilon")?,
+            epsilon_pixels: epsilon_pixels[row],
+            steps: whole("steps")?,
+            restarts: whole("restarts")?,
+            seed: c.wide("seed")?[row],
+            queries: whole("queries")?,
+            queries_available: whole("queries_available")?,
+            gallery: whole("gallery_images")?,
+            recall: recalls.iter().filter_map(at).collect(),
+            success: success[row],
+            shift: shift[row],
+            linf_max: c.real("linf_max_pixels")?[row],
+            l2_mean: c.real("l2_mean_pixels")?[row],
+            checks,
+            provider: text("provider")?,
+            selected_on: text("selected_on")?,
+            error: c.optional_text("error")?[row].clone(),
+        });
+    }
+    Ok(rows)
+}
+
+pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
+    let single = |get: fn(&QueryOutcome) -> f32| Values::Single(rows.iter().map(get).collect());
+    let mut c = Columns::default();
+    c.push("trial", texts(rows, |q| &q.trial));
+    c.push("query", wholes(rows, |q| q.query));
+    c.push("label", wholes(rows, |q| q.label));
+    c.push("first_hit", wholes(rows, |q| q.first_hit));
+    c.push("neighbors", Values::Text(rows.iter().map(|q| list_text(&q.neighbors)).collect()));
+    c.push("targets", Values::Text(rows.iter().map(|q| list_text(&q.targets)).collect()));
+    c.push("success", Values::Flag(rows.iter().map(|q| q.success).collect()));
+    c.push("shift_distance", single(|q| q.shift));
+    c.push("linf_pixels", single(|q| q.linf));
+    c.push("l2_pixels", single(|q| q.l2));
+    c.push("loss", single(|q| q.loss));
+    c
+}
+
+pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    let (trial, query, label) = (c.text("trial")?, c.whole("query")?, c.whole("label")?);
+    let (first_hit, success) = (c.whole("first_hit")?, c.flag("success")?);
+    let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
+    let loss = c.single("loss")?;
+    let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
+    let row = |(i, (neighbors, targets)): (usize, (Vec<u32>, Vec<u32>))| QueryOutcome {
+        trial: trial[i].clone(),
+        query: query[i],
+        label: label[i],
+        first_hit: first_hit[i],
+        neighbors,
+        targets,
+        success: success[i],
+        shift: shift[i],
+        linf: linf[i],
+        l2: l2[i],
+        loss: loss[i],
+    };
+    Ok(lists.enumerate().map(row).collect())
+}
+
+pub(super) fn from_training(rows: &[TrainingPoint]) -> Columns {
+    let mut c = Columns::default();
+    c.push("model", texts(rows, |t| &t.model));
+    c.push("seed", Values::Wide(rows.iter().map(|t| t.seed).collect()));
+    c.push("epoch", wholes(rows, |t| t.epoch));
+    c.push("loss", reals(rows, |t| Some(t.loss)));
+    c.push("selection_recall_at_1", reals(rows, |t| t.selection_recall));
+    c.push("learning_rate", reals(rows, |t| Some(t.learning_rate)));
+    c
+}
+
+pub(super) fn to_training(c: &Columns) -> Result<Vec<TrainingPoint>, ColumnError> {
+    let (model, seed, epoch) = (c.text("model")?, c.wide("seed")?, c.whole("epoch")?);
+    let (loss, learning_rate) = (c.present("loss")?, c.present("learning_rate")?);
+    let selection = c.real("selection_recall_at_1")?;
+    let row = |i: usize| TrainingPoint {
+        model: model[i].clone(),
+        seed: seed[i],
+        epoch: epoch[i],
+        loss: loss[i],
+        selection_recall: selection[i],
+        learning_rate: learning_rate[i],
+    };
+    Ok((0..c.rows()).map(row).collect())
+}

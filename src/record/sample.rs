@@ -1,0 +1,234 @@
+//! A realistic made-up run for tests: 4 models × 2 seeds × (clean + 2 attacks × 3 budgets), 200 queries, a gallery.
+
+use rand::Rng as _;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Check, Estimate, GalleryItem, Manifest, Measurement, QueryOutcome, RecallAt, Run, Thumbnail, TrainingPoint};
+
+/// What to make.
+pub(crate) struct Shape {
+    /// Id, training word and chance of a right answer: clean, then at the largest budget.
+    pub models: Vec<(String, String, f64, f64)>,
+    /// Training seeds.
+    pub seeds: u64,
+    /// Budgets in grey levels.
+    pub levels: Vec<u32>,
+    /// Queries a trial.
+    pub queries: u32,
+    /// Picture stories.
+    pub stories: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let model = |id: &str, training: &str, clean, worst| (id.to_string(), training.to_string(), clean, worst);
+        Self {
+            models: vec![
+                model("standard", "standard", 0.47, 0.05),
+                model("adversarial", "adversarial", 0.45, 0.20),
+                model("advprop", "advprop", 0.48, 0.09),
+                model("mdprop", "mdprop", 0.49, 0.14),
+            ],
+            seeds: 2,
+            levels: vec![8, 16, 24],
+            queries: 200,
+            stories: 4,
+        }
+    }
+}
+
+pub(crate) fn run() -> Run {
+    make(&Shape::default())
+}
+
+fn share(hits: usize, of: u32) -> Estimate {
+    let (n, p) = (f64::from(of.max(1)), hits as f64 / f64::from(of.max(1)));
+    let half = 1.96 * (p * (1.0 - p) / n).sqrt();
+    Estimate { value: p, low: (p - half).max(0.0), high: (p + half).min(1.0) }
+}
+
+pub(crate) fn make(shape: &Shape) -> Run {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut run = Run {
+        manifest: manifest(shape),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+    };
+    let top = f64::from(shape.levels.iter().copied().max().unwrap_or(1));
+    for (index, (id, training, clean, worst)) in shape.models.iter().enumerate() {
+        for seed in 0..shape.seeds {
+            let mut grid = vec![("clean", "none", 0)];
+            for (attack, goal) in [("single", "single-target"), ("multi", "multi-target(5)")] {
+                grid.extend(shape.levels.iter().map(|level| (attack, goal, *level)));
+            }
+            for (attack, goal, level) in grid {
+                let weaker = if attack == "multi" { 0.03 } else { 0.0 };
+                let drop = (f64::from(level) / top).sqrt();
+                let chance = (clean + (worst - clean) * drop + if level > 0 { weaker } else { 0.0 }).clamp(0.0, 1.0);
+                let trial = format!("t{index:02}{seed}{attack}{level:03}");
+                trial_rows(&mut run, &mut rng, shape, (id, training, seed), (attack, goal, level), &trial, chance);
+            }
+            for epoch in 1..=12u32 {
+                run.training.push(TrainingPoint {
+                    model: id.clone(),
+                    seed,
+                    epoch,
+                    loss: 1.2 / f64::from(epoch).sqrt() + 0.05 * index as f64 + 0.02 * rng.random::<f64>(),
+                    selection_recall: (epoch % 2 == 0).then(|| clean * (1.0 - 1.0 / (1.0 + f64::from(epoch)))),
+                    learning_rate: 1e-3,
+                });
+            }
+        }
+    }
+    // One check that failed, and one trial that did.
+    if let Some(row) = run.measurements.iter_mut().find(|m| m.attack == "multi") {
+        row.checks[1] = check("zero-gradients", false, "7 of 200 queries had a zero gradient");
+    }
+    for story in 0..shape.stories.min(shape.models.len()) {
+        run.gallery.push(item(story, &shape.models[story].0, &mut rng));
+    }
+    run
+}
+
+fn check(name: &str, passed: bool, detail: &str) -> Check {
+    Check { name: name.into(), passed, detail: detail.into() }
+}
+
+fn trial_rows(
+    run: &mut Run,
+    rng: &mut ChaCha8Rng,
+    shape: &Shape,
+    (model, training, seed): (&str, &str, u64),
+    (attack, goal, level): (&str, &str, u32),
+    trial: &str,
+    chance: f64,
+) {
+    let attacked = attack != "clean";
+    let ranks: Vec<u32> =
+        (0..shape.queries).map(|_| if rng.random_bool(chance) { 1 } else { rng.random_range(2..40) }).collect();
+    let recall = |k: u32| RecallAt { k, estimate: share(ranks.iter().filter(|r| **r <= k).count(), shape.queries) };
+    let epsilon_pixels = f64::from(level) / 255.0;
+    for (query, first_hit) in ranks.iter().enumerate() {
+        run.queries.push(QueryOutcome {
+            trial: trial.into(),
+            query: query as u32,
+            label: query as u32 / 10,
+            first_hit: *first_hit,
+            neighbors: (0..8).map(|n| (query as u32 * 7 + n * 13) % shape.queries).collect(),
+            targets: if attacked { vec![(query as u32 + 50) % shape.queries] } else { vec![] },
+            success: attacked && *first_hit > 20,
+            shift: if attacked { rng.random::<f32>() } else { 0.0 },
+            linf: epsilon_pixels as f32,
+            l2: epsilon_pixels as f32 * 96.0,
+            loss: rng.random::<f32>(),
+        });
+    }
+    run.measurements.push(Measurement {
+        trial: trial.into(),
+        suite: "demo".into(),
+        dataset: "emoji-64".into(),
+        model: model.into(),
+        training: training.into(),
+        model_seed: seed,
+        artefact: "0123456789ab".into(),
+        attack: attack.into(),
+        goal: goal.into(),
+        method: if attacked { "pgd" } else { "none" }.into(),
+        side: if attacked { "query" } else { "none" }.into(),
+        crafted_on: "main".into(),
+        answered_by: "main".into(),
+        epsilon: if attacked { format!("{level}/255") } else { "0".into() },
+        epsilon_pixels,
+        steps: if attacked { 20 } else { 0 },
+        restarts: u32::from(attacked),
+        seed: 0,
+        queries: shape.queries,
+        queries_available: shape.queries,
+        gallery: shape.queries,
+        recall: vec![recall(1), recall(2), recall(4), recall(8)],
+        success: attacked.then(|| share(ranks.iter().filter(|r| **r > 20).count(), shape.queries)),
+        shift: attacked.then_some(Estimate { value: 0.5, low: 0.48, high: 0.52 }),
+        linf_max: attacked.then_some(epsilon_pixels),
+        l2_mean: attacked.then_some(epsilon_pixels * 96.0),
+        checks: vec![
+            check("budget-obeyed", true, "largest change is the budget"),
+            check("zero-gradients", true, "0 of 200 queries had a zero gradient"),
+        ],
+        provider: "cpu".into(),
+        selected_on: "validation".into(),
+        error: None,
+    });
+}
+
+fn manifest(shape: &Shape) -> Manifest {
+    Manifest {
+        schema: 1,
+        suite: "demo".into(),
+        about: "MDProp beside a standard model on emoji drawings, clean and attacked.".into(),
+        plan: "feedc0de1234".into(),
+        command: "mdprop run suites/demo.toml".into(),
+        program: "mdprop 0.1.0 (abcdef0)".into(),
+        versions: vec![("ONNX Runtime".into(), "1.32.0".into()), ("libtorch".into(), "2.11.0".into())],
+        dataset: "emoji, 64 px: 200 test images of 20 classes never seen in training".into(),
+        dataset_digest: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into(),
+        threads: 2,
+        started_unix_s: 1_795_000_000,
+        stages: vec![("train".into(), 120.5), ("measure".into(), 60.25)],
+        models: shape.models.iter().map(|m| (m.0.clone(), format!("convnet trained by {}", m.1))).collect(),
+    }
+}
+
+/// Side of the made-up pictures.
+const SIDE: u32 = 48;
+
+fn item(story: usize, model: &str, rng: &mut ChaCha8Rng) -> GalleryItem {
+    let clean = glyph(story as u32, story as u32, true);
+    let mut adversarial = clean.clone();
+    let mut perturbation = clean.clone();
+    for (a, p) in adversarial.pixels.iter_mut().zip(&mut perturbation.pixels) {
+        let change: i16 = if rng.random_bool(0.5) { 24 } else { -24 };
+        let moved = (i16::from(*a) + change).clamp(0, 255);
+        *p = (128 + (moved - i16::from(*a)) * 4).clamp(0, 255) as u8;
+        *a = moved as u8;
+    }
+    let class = story as u32;
+    GalleryItem {
+        trial: format!("t{story:02}0single024"),
+        model: model.into(),
+        attack: "single".into(),
+        size: SIDE,
+        clean,
+        adversarial,
+        perturbation,
+        magnification: 4,
+        clean_neighbors: (0..5).map(|n| glyph(100 + n, if n < 3 { class } else { class + n }, n < 3)).collect(),
+        adversarial_neighbors: (0..5).map(|n| glyph(120 + n, if n == 4 { class } else { 9 + n }, n == 4)).collect(),
+        targets: vec![glyph(129, 9, false)],
+    }
+}
+
+/// A disc, ring or bar whose form depends on the class and whose place on the index.
+fn glyph(index: u32, class: u32, same_class: bool) -> Thumbnail {
+    let side = SIDE as i32;
+    let (cx, cy) = (side / 2 + index as i32 % 5 - 2, side / 2 + index as i32 % 3 - 1);
+    let ink = [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167]][class as usize % 4];
+    let mut pixels = Vec::with_capacity((3 * side * side) as usize);
+    for colour in ink {
+        for y in 0..side {
+            for x in 0..side {
+                let (dx, dy) = (x - cx, y - cy);
+                let r = dx * dx + dy * dy;
+                let on = match class % 3 {
+                    0 => r < 260,
+                    1 => (120..330).contains(&r),
+                    _ => dx.abs() < 6 || dy.abs() < 4,
+                };
+                pixels.push(if on { colour } else { 236 });
+            }
+        }
+    }
+    Thumbnail { index, class: format!("glyph {class}"), same_class, pixels }
+}
