@@ -10,10 +10,10 @@ use crate::cli::RunArgs;
 use crate::progress::Cancel;
 use crate::report::terminal;
 use crate::run::execute::{Outcome, execute};
-use crate::run::libraries;
+use crate::run::environment::{Places, program_version};
 use crate::run::progress::Console;
 pub use crate::run::settings::Until;
-use crate::run::settings::{Settings, program_version};
+use crate::run::settings::Settings;
 
 /// Runs a suite up to a point.
 ///
@@ -24,12 +24,12 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
     let handler = cancel.clone();
     ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
     let console = Console::new(args.quiet);
-    let executable = std::env::current_exe().context("cannot find my own executable")?;
-    let current = std::env::current_dir().context("cannot find the current folder")?;
+    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
     let threads = match args.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
         data: args.folders.data.clone(),
@@ -38,13 +38,9 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         out: args.out.clone(),
         device: args.device.clone(),
         threads,
-        onnxruntime: libraries::find_onnxruntime(std::env::var_os("ORT_DYLIB_PATH"), &executable, &current)?,
-        cuda_library: Box::new(move || {
-            let variable = |name| std::env::var_os(name);
-            let folders =
-                libraries::libtorch_cuda_folders(variable("LIBTORCH"), variable("VIRTUAL_ENV"), &executable, &current);
-            libraries::find_libtorch_cuda(variable("LIBTORCH_CUDA"), folders)
-        }),
+        onnxruntime: places.find_onnxruntime()?,
+        cuda_library: Box::new(move || places.find_libtorch_cuda()),
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
         command: format!("mdprop run {}", args.suite.display()),
         program: program_version(),
         started_unix_s: started,

@@ -98,8 +98,7 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
 
 fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError> {
     let spec = &plan.suite.dataset;
-    dataset::open::fetch(spec, &settings.data, settings.observer, &settings.cancel)?;
-    Ok(dataset::open::open(spec, &settings.data, settings.observer, &settings.cancel)?)
+    Ok(dataset::open::fetch(spec, &settings.data, &settings.search_path, settings.observer, &settings.cancel)?)
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {

@@ -1,5 +1,6 @@
 //! Plans become artefacts: execute, resume, report progress.
 
+pub mod environment;
 pub mod execute;
 pub mod expect;
 pub mod libraries;
@@ -64,6 +65,16 @@ pub enum RunError {
     NoQueries {
         /// Which.
         dataset: String,
+    },
+    /// Images of another size than the model takes.
+    #[error("model `{model}` takes images of shape {wanted:?}, the suite's data set has image_size = {got}; change image_size")]
+    InputSize {
+        /// Model id.
+        model: String,
+        /// `[c, h, w]` it takes.
+        wanted: [usize; 3],
+        /// Side of the images.
+        got: usize,
     },
     /// A model file that is not there.
     #[error("{}: {source}", path.display())]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
-use super::settings::Settings;
+use super::settings::{Settings, Until};
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::onnx::Runtime;
@@ -88,9 +88,11 @@ fn trained(
 ) -> Result<ReadyModel, RunError> {
     let made_from = Digest::of_value(&(ARTEFACT_VERSION, without_prose(recipe), seed, &images.digest));
     let folder = settings.artifacts.join(format!("{}-seed{seed}-{}", model.id, made_from.short()));
+    let making = Making { model, recipe, seed, images, runtime, settings, folder: &folder, made_from: &made_from };
     let card = match ArtefactCard::read(&folder)? {
         Some(card) if card.made_from == made_from => card,
-        _ => make(&Making { model, recipe, seed, images, runtime, settings, folder: &folder, made_from: &made_from })?,
+        _ if settings.until == Until::Trained => return train_only(&making),
+        _ => make(&making)?,
     };
     let files = card
         .files
@@ -124,6 +126,26 @@ pub(super) struct Making<'a> {
 #[cfg(feature = "train")]
 fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
     super::training::make(making)
+}
+
+#[cfg(feature = "train")]
+fn train_only(making: &Making<'_>) -> Result<ReadyModel, RunError> {
+    let trained = super::training::train_only(making)?;
+    Ok(ReadyModel {
+        id: making.model.id.clone(),
+        training: making.recipe.method.name().into(),
+        seed: making.seed,
+        description: making.recipe.about.trim().to_string(),
+        selected_on: String::new(),
+        place: making.folder.to_path_buf(),
+        files: BTreeMap::new(),
+        curve: trained.curve,
+    })
+}
+
+#[cfg(not(feature = "train"))]
+fn train_only(making: &Making<'_>) -> Result<ReadyModel, RunError> {
+    Err(RunError::CannotTrain { model: making.model.id.clone(), folder: making.folder.to_path_buf() })
 }
 
 #[cfg(not(feature = "train"))]

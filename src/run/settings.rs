@@ -1,5 +1,6 @@
 //! What the command line decides, passed down: nothing below reads the environment or the clock.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::libraries::LibraryError;
@@ -36,6 +37,8 @@ pub struct Settings<'a> {
     pub onnxruntime: PathBuf,
     /// Finds `libtorch_cuda.so`; asked only for `--device cuda`.
     pub cuda_library: Box<dyn Fn() -> Result<PathBuf, LibraryError>>,
+    /// Value of `PATH`, for the npm client that fetches data.
+    pub search_path: OsString,
     /// The command that makes the run again.
     pub command: String,
     /// Version of this program and its commit.
@@ -48,12 +51,4 @@ pub struct Settings<'a> {
     pub observer: &'a dyn Observer,
     /// Set by Ctrl-C.
     pub cancel: Cancel,
-}
-
-/// `0.1.0 (1a2b3c4d5e6f)`: the version and, when built from a checkout, the commit.
-pub fn program_version() -> String {
-    match option_env!("MDPROP_COMMIT") {
-        Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
-        None => env!("CARGO_PKG_VERSION").to_string(),
-    }
 }

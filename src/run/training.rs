@@ -20,26 +20,8 @@ const PARITY_IMAGES: usize = 256;
 
 /// Trains (or finishes training), exports every branch, proves parity, writes the card last.
 pub(super) fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
-    let Making { model, recipe, seed, images, settings, folder, .. } = making;
-    let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
-    let quirks = Quirks::resolve(recipe.preset, &recipe.quirks);
-    let start = match &recipe.weights {
-        Some(spec) => Some(pretrained(&network, *seed, spec, &quirks)?),
-        None => None,
-    };
-    let cuda = if settings.device.starts_with("cuda") { Some((settings.cuda_library)()?) } else { None };
-    let trained = train(&TrainJob {
-        model: &model.id,
-        recipe,
-        seed: *seed,
-        images,
-        start: start.as_ref(),
-        device: crate::train::device::open(&settings.device, cuda.as_deref())?,
-        threads: settings.threads,
-        folder,
-        observer: settings.observer,
-        cancel: &settings.cancel,
-    })?;
+    let Making { model, recipe, seed, images, folder, .. } = making;
+    let trained = train_only(making)?;
     let files = export_branches(making, &trained)?;
     let card = ArtefactCard {
         schema: 1,
@@ -57,6 +39,30 @@ pub(super) fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
     };
     card.write(folder)?;
     Ok(card)
+}
+
+/// Trains to the last epoch, from the checkpoint if there is one.
+pub(super) fn train_only(making: &Making<'_>) -> Result<Trained, RunError> {
+    let Making { model, recipe, seed, images, settings, folder, .. } = making;
+    let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
+    let quirks = Quirks::resolve(recipe.preset, &recipe.quirks);
+    let start = match &recipe.weights {
+        Some(spec) => Some(pretrained(&network, *seed, spec, &quirks)?),
+        None => None,
+    };
+    let cuda = if settings.device.starts_with("cuda") { Some((settings.cuda_library)()?) } else { None };
+    Ok(train(&TrainJob {
+        model: &model.id,
+        recipe,
+        seed: *seed,
+        images,
+        start: start.as_ref(),
+        device: crate::train::device::open(&settings.device, cuda.as_deref())?,
+        threads: settings.threads,
+        folder,
+        observer: settings.observer,
+        cancel: &settings.cancel,
+    })?)
 }
 
 fn selection_word(selection: Selection) -> &'static str {
