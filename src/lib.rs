@@ -8,6 +8,8 @@
 pub mod artefact;
 pub mod attack;
 pub mod batch;
+pub mod cli;
+pub mod cmd;
 pub mod dataset;
 pub mod digest;
 pub mod encoder;

@@ -4,6 +4,7 @@ pub mod environment;
 pub mod execute;
 pub mod expect;
 pub mod libraries;
+mod machine;
 pub mod models;
 pub mod pictures;
 pub mod progress;

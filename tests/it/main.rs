@@ -1,0 +1,16 @@
+//! Integration tests: one binary, so that they link once.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod bad_input;
+mod layering;
+#[cfg(feature = "train")]
+mod pipeline;
+mod repository;
+mod setup;
+
+/// The program, to be run in the repository's root.
+fn program() -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_mdprop"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
