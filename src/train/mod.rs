@@ -1,4 +1,6 @@
 //! Training with libtorch (feature `train`).
 
 pub mod device;
+#[cfg(test)]
+pub(crate) mod formula;
 pub mod model;
