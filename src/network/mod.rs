@@ -6,8 +6,11 @@
 mod build;
 mod convnet;
 mod parameters;
+pub mod pretrained;
 mod resnet;
 mod shapes;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 use serde::{Deserialize, Serialize};
