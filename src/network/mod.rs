@@ -8,6 +8,8 @@ mod convnet;
 mod parameters;
 mod resnet;
 mod shapes;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 use serde::{Deserialize, Serialize};

@@ -78,7 +78,11 @@ impl Weights {
             reason: error.to_string(),
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        let notes = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let mut notes: BTreeMap<_, _> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        // Our own files keep their notes in one JSON text, see `to_bytes`.
+        if let Some(own) = notes.get(NOTES).and_then(|text| serde_json::from_str(text).ok()) {
+            notes = own;
+        }
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {

@@ -9,6 +9,8 @@ pub mod adam;
 pub mod adversary;
 pub mod checkpoint;
 pub mod device;
+#[cfg(test)]
+pub(crate) mod formula;
 mod job;
 pub mod loss;
 pub mod model;

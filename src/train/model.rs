@@ -363,3 +363,6 @@ fn first_values(network: &Network, spec: &ParameterSpec, seed: u64) -> Vec<f32> 
         (ParameterKind::Bias | ParameterKind::Shift | ParameterKind::RunningMean, _) => vec![0.0; count],
     }
 }
+
+#[cfg(test)]
+mod tests;

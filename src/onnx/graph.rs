@@ -1,0 +1,180 @@
+//! Building a graph node by node: unique names, constants, inputs and outputs.
+
+use std::collections::HashSet;
+
+use super::access::Dim;
+use super::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    ValueInfoProto, data_type,
+};
+
+/// The operator set that new graphs use: the first in which all reductions take their axes as an input.
+pub const OPSET: i64 = 18;
+/// The file format version that belongs to [`OPSET`].
+pub const IR_VERSION: i64 = 8;
+
+/// A graph under construction. Values are referred to by name; the caller adds nodes in topological order.
+#[derive(Debug, Clone)]
+pub struct GraphBuilder {
+    model: ModelProto,
+    graph: GraphProto,
+    taken: HashSet<String>,
+}
+
+impl GraphBuilder {
+    /// An empty graph of [`OPSET`].
+    pub fn new(name: &str) -> Self {
+        let model = ModelProto {
+            ir_version: IR_VERSION,
+            producer_name: "mdprop".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+            ..ModelProto::default()
+        };
+        Self { model, graph: GraphProto { name: name.into(), ..GraphProto::default() }, taken: HashSet::new() }
+    }
+
+    /// Goes on with an existing model; its names stay as they are and are never given out again.
+    pub fn extend(mut model: ModelProto) -> Self {
+        let graph = model.graph.take().unwrap_or_default();
+        let mut taken = HashSet::new();
+        taken.extend(graph.input.iter().chain(&graph.output).map(|v| v.name.clone()));
+        taken.extend(graph.initializer.iter().map(|t| t.name.clone()));
+        for node in &graph.node {
+            taken.insert(node.name.clone());
+            taken.extend(node.output.iter().cloned());
+        }
+        Self { model, graph, taken }
+    }
+
+    /// `hint`, with a number behind it if the name is already taken.
+    pub fn unique(&mut self, hint: &str) -> String {
+        let mut name = hint.to_string();
+        let mut count = 1;
+        while name.is_empty() || !self.taken.insert(name.clone()) {
+            count += 1;
+            name = format!("{hint}_{count}");
+        }
+        name
+    }
+
+    /// Declares a graph input; returns its name, which is `name` unless that is taken.
+    pub fn input(&mut self, name: &str, elem_type: i32, dims: &[Dim]) -> String {
+        let name = self.unique(name);
+        self.graph.input.push(ValueInfoProto::tensor(&name, elem_type, dims));
+        name
+    }
+
+    /// Declares an existing value as a graph output under its own name.
+    pub fn output(&mut self, value: &str, elem_type: i32, dims: &[Dim]) {
+        self.graph.output.push(ValueInfoProto::tensor(value, elem_type, dims));
+    }
+
+    /// Adds a node with one output; returns the output's name.
+    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        let hint = op.to_lowercase();
+        self.named_node(op, &hint, inputs, attributes)
+    }
+
+    /// As [`GraphBuilder::node`], with `output` as the output's name (numbered if it is taken).
+    pub fn named_node(&mut self, op: &str, output: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        let output = self.unique(output);
+        self.push(op, inputs, &[&output], attributes);
+        output
+    }
+
+    /// Adds a node with several outputs, whose names come from [`GraphBuilder::unique`].
+    pub fn push(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) {
+        self.graph.node.push(NodeProto {
+            name: outputs.first().map(|o| format!("{o}/{op}")).unwrap_or_default(),
+            op_type: op.into(),
+            input: inputs.iter().map(|s| s.to_string()).collect(),
+            output: outputs.iter().map(|s| s.to_string()).collect(),
+            attribute,
+            ..NodeProto::default()
+        });
+    }
+
+    /// Adds a float32 constant; returns its name.
+    pub fn constant(&mut self, name: &str, dims: &[usize], data: &[f32]) -> String {
+        let name = self.unique(name);
+        self.graph.initializer.push(TensorProto::from_f32(&name, dims, data));
+        name
+    }
+
+    /// Adds an int64 constant; returns its name.
+    pub fn constant_i64(&mut self, name: &str, dims: &[usize], data: &[i64]) -> String {
+        let name = self.unique(name);
+        self.graph.initializer.push(TensorProto::from_i64(&name, dims, data));
+        name
+    }
+
+    /// A float32 constant without axes; equal ones are shared.
+    pub fn scalar(&mut self, value: f32) -> String {
+        let name = format!("scalar_{:08x}", value.to_bits());
+        if self.taken.insert(name.clone()) {
+            self.graph.initializer.push(TensorProto::from_f32(&name, &[], &[value]));
+        }
+        name
+    }
+
+    /// An int64 list; equal ones are shared.
+    pub fn list(&mut self, values: &[i64]) -> String {
+        let text: Vec<String> = values.iter().map(i64::to_string).collect();
+        let name = format!("list_{}", text.join("_"));
+        if self.taken.insert(name.clone()) {
+            self.graph.initializer.push(TensorProto::from_i64(&name, &[values.len()], values));
+        }
+        name
+    }
+
+    /// Sets a string property of the model.
+    pub fn metadata(&mut self, key: &str, value: &str) {
+        self.model.metadata_props.retain(|p| p.key != key);
+        self.model.metadata_props.push(StringStringEntryProto { key: key.into(), value: value.into() });
+    }
+
+    /// What was built so far.
+    pub fn graph(&self) -> &GraphProto {
+        &self.graph
+    }
+
+    /// For the attack graph, which replaces inputs and outputs.
+    pub(super) fn graph_mut(&mut self) -> &mut GraphProto {
+        &mut self.graph
+    }
+
+    /// For the attack graph, which adds an operator domain.
+    pub(super) fn model_mut(&mut self) -> &mut ModelProto {
+        &mut self.model
+    }
+
+    /// The model.
+    pub fn finish(mut self) -> ModelProto {
+        self.model.graph = Some(self.graph);
+        self.model
+    }
+}
+
+/// Divides each row of `input` (`[n, d]`) by `max(‖row‖₂, 1e-12)`, as PyTorch's `normalize` does.
+///
+/// Made of `ReduceL2`, `Clip` and `Div`: the combination that differentiates without a special case, and whose gradient
+/// at a zero row is finite.
+pub fn l2_normalize(builder: &mut GraphBuilder, input: &str) -> String {
+    let axes = builder.list(&[1]);
+    let norm = builder.named_node("ReduceL2", "norm", &[input, &axes], vec![AttributeProto::int("keepdims", 1)]);
+    let floor = builder.scalar(1e-12);
+    let norm = builder.named_node("Clip", "norm_floored", &[&norm, &floor], vec![]);
+    builder.named_node("Div", "embedding", &[input, &norm], vec![])
+}
+
+/// `(pixels − mean) / std` per channel, for `[n, c, h, w]`.
+pub fn normalize_pixels(builder: &mut GraphBuilder, pixels: &str, mean: &[f32], std: &[f32]) -> String {
+    let mean = builder.constant("pixel_mean", &[1, mean.len(), 1, 1], mean);
+    let std = builder.constant("pixel_std", &[1, std.len(), 1, 1], std);
+    let centred = builder.named_node("Sub", "centred", &[pixels, &mean], vec![]);
+    builder.named_node("Div", "normalized", &[&centred, &std], vec![])
+}
+
+/// Element type of images, embeddings and weights.
+pub const FLOAT: i32 = data_type::FLOAT;

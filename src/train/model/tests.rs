@@ -1,0 +1,208 @@
+//! The interpreter against PyTorch (`tests/data/network/make.py`), and what the training loop relies on.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::network::build;
+use crate::suite::recipe::{BackboneSpec, StrideIn};
+use crate::train::formula;
+
+fn convnet(widths: &[usize], dim: usize, branches: u8) -> Network {
+    build(&BackboneSpec::Convnet { widths: widths.to_vec() }, dim, branches).unwrap()
+}
+
+fn with_formula(network: &Network) -> Model {
+    let mut model = Model::new(network, 1, Device::Cpu).unwrap();
+    model.load_weights(&formula::weights(network)).unwrap();
+    model
+}
+
+fn pixels(shape: [usize; 4]) -> Tensor {
+    Tensor::from_slice(&formula::pixels(shape)).view(shape.map(|s| s as i64))
+}
+
+fn list(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.detach().contiguous().view([-1])).unwrap()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    depth: u32,
+    stride_in: StrideIn,
+    embedding: Vec<f32>,
+}
+
+#[test]
+fn resnets_of_both_strides_answer_as_torchvision() {
+    let text = include_str!("../../../tests/data/network/resnet_forward.json");
+    let answers: Vec<Answer> = serde_json::from_str(text).unwrap();
+    assert_eq!(answers.len(), 3);
+    for answer in answers {
+        let backbone = BackboneSpec::Resnet { depth: answer.depth, stride_in: answer.stride_in };
+        let model = with_formula(&build(&backbone, 8, 0).unwrap());
+        let input = model.normalize(&pixels([2, 3, 64, 64]));
+        let got = tch::no_grad(|| model.forward(&input, Pass::Eval(Branch::Main)));
+        // 53 layers of f32 in another order of summation; entries are about 0.35.
+        let difference = largest_difference(&list(&got), &answer.embedding);
+        assert!(difference < 1e-5, "ResNet-{} {:?}: {difference}", answer.depth, answer.stride_in);
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct MixFixture {
+    embedding: Vec<f32>,
+    statistics: BTreeMap<String, Vec<f32>>,
+    gradients: BTreeMap<String, Vec<f32>>,
+}
+
+const SLICES: [Slice; 3] = [
+    Slice { branch: Branch::Main, count: 4 },
+    Slice { branch: Branch::Aux(1), count: 2 },
+    Slice { branch: Branch::Aux(2), count: 2 },
+];
+
+#[test]
+fn a_mixed_training_pass_equals_pytorchs_batch_norms_per_slice() {
+    let fixture: MixFixture =
+        serde_json::from_str(include_str!("../../../tests/data/network/mix_batch_norm.json")).unwrap();
+    let model = with_formula(&convnet(&[4, 6], 5, 2));
+    let embedding = model.forward(&model.normalize(&pixels([8, 3, 12, 12])), Pass::Train(&SLICES));
+    assert!(largest_difference(&list(&embedding), &fixture.embedding) < 1e-5);
+
+    let buffers: BTreeMap<_, _> = model.buffers().into_iter().map(|(name, t)| (name.to_string(), list(t))).collect();
+    assert_eq!(buffers.len(), fixture.statistics.len());
+    for (name, wanted) in &fixture.statistics {
+        assert!(largest_difference(&buffers[name], wanted) < 1e-6, "{name}");
+    }
+
+    let factors = Tensor::from_slice(&formula::tensor("loss.bias", &[8, 5])).view([8, 5]);
+    let gradient = list(&model.flat_gradient(&(embedding * factors).sum(Kind::Float)).unwrap());
+    let mut offset = 0;
+    for (name, leaf) in model.parameters() {
+        let count = leaf.numel();
+        let difference = largest_difference(&gradient[offset..offset + count], &fixture.gradients[name]);
+        // Gradients are sums over up to 576 positions, about 0.1 each.
+        assert!(difference < 2e-6, "{name}: {difference}");
+        offset += count;
+    }
+    assert_eq!(offset, gradient.len());
+}
+
+#[test]
+fn an_evaluation_moves_nothing_and_each_branch_answers_with_its_own_statistics() {
+    let model = with_formula(&convnet(&[4, 6], 5, 2));
+    let before = model.to_weights();
+    let input = model.normalize(&pixels([4, 3, 12, 12]));
+    let answers: Vec<_> =
+        model.network().branches().iter().map(|&b| list(&model.forward(&input, Pass::Eval(b)))).collect();
+    assert_eq!(model.to_weights(), before);
+    assert!(largest_difference(&answers[0], &answers[1]) > 1e-3);
+    assert!(largest_difference(&answers[1], &answers[2]) > 1e-3);
+    for row in answers[0].chunks(5) {
+        assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn a_change_of_the_flat_buffer_is_a_change_of_every_parameter() {
+    let model = with_formula(&convnet(&[4, 6], 5, 1));
+    let input = model.normalize(&pixels([4, 3, 12, 12]));
+    let pass = [Slice { branch: Branch::Main, count: 4 }];
+    let first = model.forward(&input, Pass::Train(&pass));
+    let gradient = model.flat_gradient(&first.sum(Kind::Float)).unwrap();
+    // The unused branch has no gradient.
+    let mut offset = 0;
+    for (name, leaf) in model.parameters() {
+        let largest = f64::try_from(gradient.narrow(0, offset, leaf.numel() as i64).abs().max()).unwrap();
+        assert_eq!(largest == 0.0, name.contains("aux1"), "{name} {largest}");
+        offset += leaf.numel() as i64;
+    }
+    let step = model.flat_parameters().numel() as i64;
+    tch::no_grad(|| {
+        let mut flat = model.flat_parameters().shallow_clone();
+        let _ = flat.g_add_(&Tensor::arange(step, (Kind::Float, Device::Cpu)));
+    });
+    let start = formula::weights(model.network());
+    let mut offset = 0.0;
+    for (name, leaf) in model.parameters() {
+        assert!(leaf.is_leaf() && leaf.requires_grad());
+        for (i, (new, old)) in list(leaf).iter().zip(&start.tensors[name].data).enumerate() {
+            assert_eq!(*new, old + (offset + i as f32), "{name}[{i}]");
+        }
+        offset += leaf.numel() as f32;
+    }
+    let second = model.forward(&input, Pass::Train(&pass));
+    assert!(largest_difference(&list(&first), &list(&second)) > 1e-3);
+}
+
+#[test]
+fn in_place_steps_change_no_gradient() {
+    // The same network with every overwriting step switched off is the reference.
+    let network = build(&BackboneSpec::Resnet { depth: 18, stride_in: StrideIn::Conv2 }, 8, 0).unwrap();
+    let gradients = [true, false].map(|in_place| {
+        let mut model = with_formula(&network);
+        model.steps.iter_mut().for_each(|s| s.in_place &= in_place);
+        let input = model.normalize(&pixels([4, 3, 33, 33])).set_requires_grad(true);
+        let embedding = model.forward(&input, Pass::Train(&[Slice { branch: Branch::Main, count: 4 }]));
+        let loss = (&embedding * embedding.roll([1], [0])).sum(Kind::Float);
+        let wanted: Vec<_> =
+            model.parameters().into_iter().map(|(_, t)| t).chain(std::iter::once(&input)).collect::<Vec<_>>();
+        Tensor::run_backward(&[&loss], &wanted, false, false).iter().map(list).collect::<Vec<_>>()
+    });
+    assert_eq!(gradients[0], gradients[1]);
+}
+
+#[test]
+fn first_weights_follow_pytorchs_distributions_and_only_the_seed() {
+    let network = convnet(&[16, 32], 64, 1);
+    let [a, b, c] = [1, 1, 2].map(|seed| Model::new(&network, seed, Device::Cpu).unwrap().to_weights());
+    assert_eq!(a, b);
+    assert_ne!(a.tensors["block1.conv.weight"], c.tensors["block1.conv.weight"]);
+    let conv = &a.tensors["block2.conv.weight"].data;
+    let bound = 1.0 / (16.0 * 9.0_f32).sqrt();
+    assert!(conv.iter().all(|v| v.abs() <= bound));
+    // Variance of a uniform draw in ±b is b²/3; 4,608 draws know it to about 1 %.
+    assert!((variance(conv) / (bound * bound / 3.0) - 1.0).abs() < 0.06);
+    assert!(a.tensors["embed.bias"].data.iter().all(|v| v.abs() <= 1.0 / 32.0_f32.sqrt()));
+    assert_eq!(a.tensors["block1.bn.aux1.weight"].data, [1.0; 16]);
+    assert_eq!(a.tensors["block1.bn.aux1.running_mean"].data, [0.0; 16]);
+
+    let resnet = build(&BackboneSpec::Resnet { depth: 18, stride_in: StrideIn::Conv2 }, 8, 0).unwrap();
+    let weights = Model::new(&resnet, 1, Device::Cpu).unwrap().to_weights();
+    let conv = &weights.tensors["layer1.0.conv1.weight"].data;
+    assert!((variance(conv) / (2.0 / (64.0 * 9.0)) - 1.0).abs() < 0.03);
+}
+
+fn variance(values: &[f32]) -> f32 {
+    values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32
+}
+
+#[test]
+fn weights_of_another_network_are_refused_and_nothing_changes() {
+    let mut model = with_formula(&convnet(&[4, 6], 5, 1));
+    let before = model.to_weights();
+    let refuse = |model: &mut Model, weights: &Weights| model.load_weights(weights).unwrap_err().to_string();
+    let plain = formula::weights(&convnet(&[4, 6], 5, 0));
+    assert!(refuse(&mut model, &plain).contains("`block1.bn.aux1.weight`"));
+    let more = formula::weights(&convnet(&[4, 6], 5, 2));
+    assert!(refuse(&mut model, &more).contains("`block1.bn.aux2.bias`"));
+    let wide = formula::weights(&convnet(&[4, 7], 5, 1));
+    let text = refuse(&mut model, &wide);
+    assert!(text.contains("`block2.conv.weight` has shape [7, 4, 3, 3], wanted [6, 4, 3, 3]"), "{text}");
+    assert_eq!(model.to_weights(), before);
+}
+
+#[test]
+fn a_pass_that_does_not_fit_the_batch_is_an_error() {
+    let model = with_formula(&convnet(&[4], 5, 1));
+    let input = model.normalize(&pixels([4, 3, 8, 8]));
+    let short = [Slice { branch: Branch::Main, count: 3 }];
+    assert!(model.try_forward(&input, Pass::Train(&short)).unwrap_err().to_string().contains("[3]"));
+    let error = model.try_forward(&input, Pass::Eval(Branch::Aux(2))).unwrap_err().to_string();
+    assert!(error.contains("no branch `aux2`"), "{error}");
+}
