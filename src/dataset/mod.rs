@@ -2,6 +2,21 @@
 //!
 //! An [`ImageSet`] is already resized: planar RGB bytes, so that nothing downstream decodes a picture.
 
+pub mod augment;
+pub mod cache;
+pub mod emoji;
+mod error;
+pub mod folder;
+pub mod glyphs;
+pub mod loader;
+pub mod open;
+pub mod split;
+
+pub use error::DatasetError;
+pub use glyphs::GlyphsSpec;
+pub use loader::Loader;
+pub use open::{DatasetState, DatasetStatus, VerifyReport, fetch, list, open, verify};
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -3,4 +3,5 @@
 //! Three steps, three types: wire (serde, as written) → checked → plan (resolved paths and digests).
 
 pub mod attack;
+pub mod dataset;
 pub mod recipe;
