@@ -38,9 +38,8 @@ pub struct Draws {
 impl Adversary {
     /// `mean`, `std`: the normalisation of the network, per channel, in pixel units.
     pub fn new(attack: &TrainingAttack, quirks: &Quirks, mean: [f32; 3], std: [f32; 3], device: Device) -> Self {
-        let channels = |f: &dyn Fn(usize) -> f32| {
-            Tensor::from_slice(&[f(0), f(1), f(2)]).reshape([1, 3, 1, 1]).to_device(device)
-        };
+        let channels =
+            |f: &dyn Fn(usize) -> f32| Tensor::from_slice(&[f(0), f(1), f(2)]).reshape([1, 3, 1, 1]).to_device(device);
         Self {
             quirks: quirks.clone(),
             steps: attack.steps,

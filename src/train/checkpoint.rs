@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::network::weights::{Tensor, Weights, WeightsError};
 
@@ -103,7 +102,7 @@ struct Notes {
     steps: u64,
     curve: Vec<EpochRecord>,
     best_epoch: u32,
-    /// SHA-256 of all tensors.
+    /// Digest of all tensors.
     content: String,
 }
 
@@ -128,12 +127,10 @@ impl Checkpoint {
             steps: self.steps,
             curve: self.curve.clone(),
             best_epoch: self.best_epoch,
-            content: content(&tensors),
+            content: tensors.digest().to_string(),
         };
-        let header = |error: serde_json::Error| CheckpointError::Header {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        };
+        let header =
+            |error: serde_json::Error| CheckpointError::Header { path: path.to_path_buf(), reason: error.to_string() };
         let notes = serde_json::to_string(&notes).map_err(header)?;
         Ok(tensors.save(path, &BTreeMap::from([(NOTES.to_string(), notes)]))?)
     }
@@ -157,7 +154,7 @@ impl Checkpoint {
             let (got, wanted) = (notes.training, training.to_string());
             return Err(CheckpointError::Foreign { path: path.to_path_buf(), got, wanted });
         }
-        if notes.content != content(&file) {
+        if notes.content != file.digest().as_str() {
             return Err(CheckpointError::Damaged { path: path.to_path_buf() });
         }
         let mut take = |name: &str| {
@@ -184,18 +181,6 @@ impl Checkpoint {
             square,
         }))
     }
-}
-
-/// SHA-256 over names, shapes and values.
-fn content(weights: &Weights) -> String {
-    let mut hasher = Sha256::new();
-    for (name, tensor) in &weights.tensors {
-        hasher.update(name.as_bytes());
-        hasher.update(format!("{:?}", tensor.shape).as_bytes());
-        let bytes: Vec<u8> = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-        hasher.update(&bytes);
-    }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use crate::suite::recipe::{Preset, Recipe};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SamplerError {
     /// Classes would not be equally large.
-    #[error("batch_size = {batch_size} is no multiple of per_class = {per_class}; a batch holds whole groups of a class")]
+    #[error(
+        "batch_size = {batch_size} is no multiple of per_class = {per_class}; a batch holds whole groups of a class"
+    )]
     Uneven {
         /// Images per batch.
         batch_size: usize,

@@ -143,3 +143,6 @@ fn groups(method: &TrainingMethod) -> Vec<Group> {
 fn parts(n: usize, count: usize) -> Vec<Range<usize>> {
     (0..count).map(|g| g * n / count..(g + 1) * n / count).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,8 @@ impl MultiSimilarity {
         let same = labels.unsqueeze(1).eq_tensor(&labels.unsqueeze(0));
         let negatives = same.logical_not();
         let positives = same.logical_xor(&Tensor::eye(n, (Kind::Bool, similarity.device())));
-        let least_positive = similarity.masked_fill(&positives.logical_not(), f64::INFINITY).amin([1i64].as_slice(), true);
+        let least_positive =
+            similarity.masked_fill(&positives.logical_not(), f64::INFINITY).amin([1i64].as_slice(), true);
         let most_negative = similarity.masked_fill(&same, f64::NEG_INFINITY).amax([1i64].as_slice(), true);
         let hard_negatives = (similarity + self.margin).gt_tensor(&least_positive);
         let hard_positives = (similarity - self.margin).lt_tensor(&most_negative);

@@ -88,7 +88,8 @@ def schedule():
     return cases
 
 
-for name, value in (("multi_similarity", loss_cases()), ("adam", adam()), ("schedule", schedule())):
-    with open(f"{name}.json", "w") as file:
-        json.dump(value, file)
-        file.write("\n")
+if __name__ == "__main__":
+    for name, value in (("multi_similarity", loss_cases()), ("adam", adam()), ("schedule", schedule())):
+        with open(f"{name}.json", "w") as file:
+            json.dump(value, file)
+            file.write("\n")
