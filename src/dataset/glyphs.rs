@@ -317,7 +317,7 @@ mod tests {
         let raw: Vec<Vec<f32>> =
             set.pixels.as_slice().chunks(stride).map(|i| i.iter().map(|&b| f32::from(b)).collect()).collect();
         let score = nearest_neighbour(&raw, &set.header.labels);
-        assert!((0.05..0.6).contains(&score), "recall@1 of raw pixels is {score}, chance is 0.02");
+        assert!((0.08..0.4).contains(&score), "recall@1 of raw pixels is {score}, chance is 0.02");
         let mean = |plane: &[f32]| plane.iter().sum::<f32>() / plane.len() as f32;
         let colour: Vec<Vec<f32>> = raw.iter().map(|image| image.chunks(32 * 32).map(mean).collect()).collect();
         let score = nearest_neighbour(&colour, &set.header.labels);
