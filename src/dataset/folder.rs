@@ -299,7 +299,7 @@ fn planar(picture: &RgbImage) -> Vec<u8> {
     (0..3).flat_map(|channel| picture.as_raw().iter().skip(channel).step_by(3).copied()).collect()
 }
 
-/// Compares the cache's pixels with their digest.
+/// Compares the cache's pixels with their digest; returns how many pictures were left out.
 ///
 /// # Errors
 /// As [`open`], and [`DatasetError::Cache`].
@@ -308,9 +308,10 @@ pub fn verify(
     data_dir: &Path,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<(), DatasetError> {
+) -> Result<usize, DatasetError> {
     let cached = open(request, data_dir, observer, cancel)?;
-    cache::verify(&cache_path(request, &cached.header.key, data_dir), &cached)
+    cache::verify(&cache_path(request, &cached.header.key, data_dir), &cached)?;
+    Ok(cached.header.failed.len())
 }
 
 /// Test classes by the suite's rule.

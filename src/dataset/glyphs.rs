@@ -162,15 +162,15 @@ fn distance_to_segment(p: Point, (a, b): (Point, Point)) -> f32 {
     distance(p, [a[0] + t * dx, a[1] + t * dy])
 }
 
-/// A random affine map: rotation by at most about 25°, unequal scales, shear, shift.
+/// A random affine map: rotation by at most about 20°, unequal scales, shear, shift.
 fn pose(rng: &mut Stream) -> impl Fn(Point) -> Point + use<> {
     // t = tan(angle / 2).
-    let t = between(rng, -0.22, 0.22);
+    let t = between(rng, -0.17, 0.17);
     let (c, s) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
     let scale = between(rng, 0.55, 0.85);
     let (sx, sy) = (scale * between(rng, 0.85, 1.15), scale * between(rng, 0.85, 1.15));
     let shear = between(rng, -0.2, 0.2);
-    let shift = [between(rng, -0.18, 0.18), between(rng, -0.18, 0.18)];
+    let shift = [between(rng, -0.12, 0.12), between(rng, -0.12, 0.12)];
     move |p: Point| {
         let (x, y) = (sx * (p[0] + shear * p[1]), sy * p[1]);
         [c * x - s * y + shift[0], s * x + c * y + shift[1]]
@@ -181,17 +181,20 @@ fn luminance(colour: [f32; 3]) -> f32 {
     0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 }
 
+/// Any colour, from grey to vivid.
 fn colour(rng: &mut Stream) -> [f32; 3] {
-    [unit(rng), unit(rng), unit(rng)]
+    let vivid = [unit(rng), unit(rng), unit(rng)];
+    let (grey, share) = (luminance(vivid), unit(rng));
+    vivid.map(|c| grey + share * (c - grey))
 }
 
-/// Paper and ink, at least 0.3 of luminance apart; the ink is the darker one in about three of four images.
+/// Paper and ink, at least 0.35 of luminance apart; the ink is the darker one in five of six images.
 fn colours(rng: &mut Stream) -> ([f32; 3], [f32; 3]) {
-    let dark_ink = unit(rng) < 0.75;
+    let dark_ink = below(rng, 6) < 5;
     loop {
         let (a, b) = (colour(rng), colour(rng));
         let apart = luminance(a) - luminance(b);
-        if apart.abs() >= 0.3 {
+        if apart.abs() >= 0.35 {
             let (light, dark) = if apart > 0.0 { (a, b) } else { (b, a) };
             return if dark_ink { (light, dark) } else { (dark, light) };
         }
@@ -302,7 +305,7 @@ mod tests {
     fn the_same_bytes_as_ever() {
         let set = glyphs(24, 6, 5);
         assert_eq!(set.header.pixel_digest, glyphs(24, 6, 5).header.pixel_digest);
-        assert_eq!(set.header.pixel_digest.short(), "PINNED");
+        assert_eq!(set.header.pixel_digest.short(), "d713ebaaee89");
         let more = glyphs(24, 9, 5);
         assert_eq!(set.pixels.as_slice(), &more.pixels.as_slice()[..set.pixels.as_slice().len()]);
     }
@@ -314,7 +317,7 @@ mod tests {
         let raw: Vec<Vec<f32>> =
             set.pixels.as_slice().chunks(stride).map(|i| i.iter().map(|&b| f32::from(b)).collect()).collect();
         let score = nearest_neighbour(&raw, &set.header.labels);
-        assert!((0.05..0.6).contains(&score), "recall@1 of raw pixels is {score}, chance is 0.02");
+        assert!((0.08..0.4).contains(&score), "recall@1 of raw pixels is {score}, chance is 0.02");
         let mean = |plane: &[f32]| plane.iter().sum::<f32>() / plane.len() as f32;
         let colour: Vec<Vec<f32>> = raw.iter().map(|image| image.chunks(32 * 32).map(mean).collect()).collect();
         let score = nearest_neighbour(&colour, &set.header.labels);

@@ -111,6 +111,8 @@ pub struct VerifyReport {
     pub images: usize,
     /// Classes with a single image: never queries, but in the gallery.
     pub lone_classes: usize,
+    /// Drawings or pictures left out because they could not be drawn or read.
+    pub left_out: usize,
     /// Of the pixels, recomputed.
     pub pixel_digest: Digest,
     /// What was compared, in words.
@@ -130,7 +132,7 @@ pub fn verify(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<VerifyReport, DatasetError> {
-    let (mut checked, mut problems) = (Vec::new(), Vec::new());
+    let (mut checked, mut problems, mut left_out) = (Vec::new(), Vec::new(), 0);
     if matches!(spec, DatasetSpec::Emoji { .. }) {
         emoji::verify_packages(data_dir)?;
         checked.push(format!("{} packages against their sha256", PACKAGES.len()));
@@ -146,6 +148,7 @@ pub fn verify(
         let path = emoji_cache(data_dir, *image_size);
         if let Some(cached) = cache::open(&path, &emoji::key(*image_size))? {
             cache::verify(&path, &cached)?;
+            left_out = cached.header.failed.len();
             checked.push("pixels against the cache's digest".into());
         }
         match emoji::PINS.iter().find(|pin| pin.size == *image_size) {
@@ -162,12 +165,12 @@ pub fn verify(
     }
     if let DatasetSpec::Folder { path, image_size, resize, skip_corrupt, .. } = spec {
         let request = folder::Request { path, size: *image_size, resize: *resize, skip_corrupt: *skip_corrupt };
-        folder::verify(&request, data_dir, observer, cancel)?;
+        left_out = folder::verify(&request, data_dir, observer, cancel)?;
         checked.push("pixels against the cache's digest".into());
     }
     let lone_classes = lone_classes(&set);
     let (id, size, classes, images) = (set.id.clone(), set.size, set.classes.len(), set.len());
-    Ok(VerifyReport { id, size, classes, images, lone_classes, pixel_digest, checked, problems })
+    Ok(VerifyReport { id, size, classes, images, lone_classes, left_out, pixel_digest, checked, problems })
 }
 
 /// Classes with one image.
