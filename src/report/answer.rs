@@ -1,6 +1,7 @@
 //! The answer in a few sentences, computed from the data and honest whichever way it goes.
 
-use super::summary::{Comparison, Summary, compare};
+use super::comparison::{Comparison, compare};
+use super::summary::Summary;
 use super::words::{percent, ratio};
 use crate::record::Run;
 
@@ -22,7 +23,9 @@ pub fn sentences(run: &Run, summary: &Summary) -> Vec<String> {
         first += &format!(" and {} under {words}", percent(attacked.value));
         if let Some(other) = summary.baseline.filter(|b| *b != hero) {
             first += &match (summary.ratio(hero, column), summary.recall(other, column)) {
-                (Some(r), Some(b)) => format!(": {} times {}'s {}", ratio(r), summary.models[other].model, percent(b.value)),
+                (Some(r), Some(b)) => {
+                    format!(": {} times {}'s {}", ratio(r), summary.models[other].model, percent(b.value))
+                }
                 (None, Some(_)) => format!("; {} has none right there", summary.models[other].model),
                 _ => String::new(),
             };
@@ -65,7 +68,11 @@ fn support(c: &Comparison, place: &str) -> String {
     if c.supported {
         format!("The difference {place} is supported: paired on the same queries, exact McNemar, {seeds}, {p} at most.")
     } else {
-        format!("The difference {place} is not supported by the paired test (exact McNemar, {seeds}, largest {p}).")
+        format!(
+            "The difference {place} is not supported by the paired test (exact McNemar, {seeds}, largest {p}; wanted \
+             below {} and all seeds the same way).",
+            c.threshold
+        )
     }
 }
 
@@ -89,7 +96,11 @@ fn stronger(summary: &Summary, hero: usize, column: usize) -> Option<String> {
     let value = |i: usize| summary.recall(i, column).map_or(-1.0, |r| r.value);
     let best = (0..summary.models.len()).reduce(|best, i| if value(i) > value(best) { i } else { best })?;
     (best != hero && value(best) > ours).then(|| {
-        format!("The strongest model under that attack is {} with {}.", summary.models[best].model, percent(value(best)))
+        format!(
+            "The strongest model under that attack is {} with {}.",
+            summary.models[best].model,
+            percent(value(best))
+        )
     })
 }
 

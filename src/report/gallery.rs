@@ -28,9 +28,10 @@ pub(super) fn story(item: &GalleryItem) -> Result<String, ReportError> {
         out += &figure(target, item.size, "target", &format!("target: {}", target.class))?;
     }
     out += "</div>\n";
-    for (name, list) in
-        [("Nearest to the clean query", &item.clean_neighbors), ("Nearest to the attacked query", &item.adversarial_neighbors)]
-    {
+    for (name, list) in [
+        ("Nearest to the clean query", &item.clean_neighbors),
+        ("Nearest to the attacked query", &item.adversarial_neighbors),
+    ] {
         if list.is_empty() {
             continue;
         }

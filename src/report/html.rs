@@ -14,7 +14,8 @@ use crate::record::Run;
 /// [`ReportError::Picture`] if a gallery picture has the wrong size.
 pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> Result<String, ReportError> {
     let title = format!("{}: retrieval clean and under attack", run.manifest.suite);
-    let mut body = format!("<header><h1>{}</h1>\n<p class=\"about\">{}</p>\n", escape(&title), escape(&run.manifest.about));
+    let mut body =
+        format!("<header><h1>{}</h1>\n<p class=\"about\">{}</p>\n", escape(&title), escape(&run.manifest.about));
     body += &format!("<p class=\"about\">{}</p></header>\n", escape(&run.manifest.dataset));
     let mut sentences = answer::sentences(run, summary).into_iter();
     if let Some(first) = sentences.next() {
@@ -28,8 +29,7 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> Result<String, Re
     }
     let shown = |name: &str| charts.iter().filter(|c| c.name == name).map(chart).collect::<String>();
     body += &section("charts", "Charts", &(shown("recall") + &shown("epsilon")));
-    let words: String =
-        table::threat_model(summary).iter().map(|s| format!("<li>{}</li>\n", escape(s))).collect();
+    let words: String = table::threat_model(summary).iter().map(|s| format!("<li>{}</li>\n", escape(s))).collect();
     let list = if words.is_empty() { words } else { format!("<ul>{words}</ul>\n") };
     body += &section("threat", "What was attacked, and how", &list);
     let stories: Result<String, ReportError> = run.gallery.iter().map(gallery::story).collect();
@@ -68,11 +68,17 @@ fn folded(summary: &str, content: &str) -> String {
 /// The picture is ours and already escaped; the XML head, if any, has no place inside a page.
 fn chart(chart: &Chart) -> String {
     let svg = chart.svg.find("<svg").map_or("", |at| &chart.svg[at..]);
-    format!("<figure class=\"chart\"><div class=\"scroll\">{svg}</div><figcaption>{}</figcaption></figure>\n", escape(&chart.caption))
+    format!(
+        "<figure class=\"chart\"><div class=\"scroll\">{svg}</div><figcaption>{}</figcaption></figure>\n",
+        escape(&chart.caption)
+    )
 }
 
 fn rendered(table: &Table) -> String {
-    let mut out = format!("<div class=\"scroll\" tabindex=\"0\"><table>\n<caption>{}</caption>\n<thead><tr>", escape(&table.caption));
+    let mut out = format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table>\n<caption>{}</caption>\n<thead><tr>",
+        escape(&table.caption)
+    );
     for (column, head) in table.head.iter().enumerate() {
         let class = if column >= table.words { " class=\"number\"" } else { "" };
         out += &format!("<th scope=\"col\"{class}>{}</th>", escape(head));
@@ -83,8 +89,11 @@ fn rendered(table: &Table) -> String {
         for (column, cell) in row.iter().enumerate() {
             let marks: String =
                 cell.marks.iter().map(|m| format!("<sup class=\"mark\" title=\"see note {m}\">!{m}</sup>")).collect();
-            let detail =
-                cell.detail.as_ref().map(|d| format!("<span class=\"detail\">{}</span>", escape(d))).unwrap_or_default();
+            let detail = cell
+                .detail
+                .as_ref()
+                .map(|d| format!("<span class=\"detail\">{}</span>", escape(d)))
+                .unwrap_or_default();
             let content = format!("{}{marks}{detail}", escape(&cell.text));
             out += &match (column, column >= table.words) {
                 (0, _) => format!("<th scope=\"row\">{content}</th>"),

@@ -9,6 +9,7 @@ use crate::record::Run;
 
 pub mod answer;
 pub mod chart;
+pub mod comparison;
 mod gallery;
 pub mod html;
 pub mod markdown;

@@ -1,14 +1,9 @@
-//! Measurements grouped: model × condition over training seeds, the comparison with the baseline, and the answer in a
-//! sentence. Nothing here formats a page.
+//! Measurements grouped: model × condition over training seeds. Nothing here formats a page.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::record::{Measurement, Run};
-use crate::stats::mcnemar::Discordance;
 use crate::stats::seeds;
-
-/// A difference is called supported below this, after correction for the number of comparisons.
-pub const SIGNIFICANCE: f64 = 0.05;
 
 /// One column of the headline table: what was done to the queries and which branch answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +50,7 @@ impl Condition {
     }
 
     /// Equal but for the nominal radius, which differs between models when the budget is written normalised.
-    fn matches(&self, m: &Measurement) -> bool {
+    pub(super) fn matches(&self, m: &Measurement) -> bool {
         Self { epsilon_pixels: m.epsilon_pixels, ..self.clone() } == Self::of(m)
     }
 
@@ -312,7 +307,8 @@ fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
         list.iter().map(get).sum::<f64>() / list.len() as f64
     };
     let column = |get: fn(&crate::record::Estimate) -> f64| by_seed.values().map(|l| average(l, get)).collect();
-    let (values, lows, highs): (Vec<f64>, Vec<f64>, Vec<f64>) = (column(|e| e.value), column(|e| e.low), column(|e| e.high));
+    let (values, lows, highs): (Vec<f64>, Vec<f64>, Vec<f64>) =
+        (column(|e| e.value), column(|e| e.low), column(|e| e.high));
     let n = values.len() as f64;
     let summary = seeds::summarise(&values)?;
     let (low, high) = (lows.iter().sum::<f64>() / n, highs.iter().sum::<f64>() / n);
@@ -326,55 +322,6 @@ fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
     };
     let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
     Some(SeedMean { value: summary.mean, low, high, kind, seeds: summary.seeds, queries })
-}
-
-/// Two models on the same queries with the same seeds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
-    /// Largest exact McNemar p-value over the seeds that both have: each seed must support the difference by itself,
-    /// because the same queries answer for every seed and must not be counted twice.
-    pub p_value: f64,
-    /// Seeds compared.
-    pub seeds: usize,
-    /// Whether all seeds point the same way and `p_value < SIGNIFICANCE / comparisons`.
-    pub supported: bool,
-}
-
-/// Compares `model` with `baseline` under a condition. `None` if no seed has both on the same queries.
-pub fn compare(
-    run: &Run,
-    condition: &Condition,
-    model: &str,
-    baseline: &str,
-    comparisons: usize,
-) -> Option<Comparison> {
-    let trials = |id: &str| -> BTreeMap<u64, &str> {
-        let rows = run.measurements.iter().filter(|m| m.model == id && m.error.is_none() && condition.matches(m));
-        rows.map(|m| (m.model_seed, m.trial.as_str())).collect()
-    };
-    let hits = |trial: &str| -> BTreeMap<u32, bool> {
-        run.queries.iter().filter(|q| q.trial == trial).map(|q| (q.query, q.first_hit == 1)).collect()
-    };
-    let others = trials(baseline);
-    let (mut p_value, mut seeds, mut up, mut down) = (0.0_f64, 0, 0, 0);
-    for (seed, trial) in trials(model) {
-        let Some(other) = others.get(&seed) else { continue };
-        let (a, b) = (hits(trial), hits(other));
-        if a.is_empty() || !a.keys().eq(b.keys()) {
-            continue;
-        }
-        let (a, b): (Vec<bool>, Vec<bool>) = (a.into_values().collect(), b.into_values().collect());
-        let found = Discordance::count(&a, &b);
-        p_value = p_value.max(found.p_value());
-        up += usize::from(found.only_a > found.only_b);
-        down += usize::from(found.only_b > found.only_a);
-        seeds += 1;
-    }
-    (seeds > 0).then(|| Comparison {
-        p_value,
-        seeds,
-        supported: (up == seeds || down == seeds) && p_value < SIGNIFICANCE / comparisons.max(1) as f64,
-    })
 }
 
 #[cfg(test)]

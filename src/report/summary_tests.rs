@@ -1,5 +1,6 @@
 //! Tests of the grouping, against arithmetic done here in another way.
 
+use super::super::comparison::compare;
 use super::*;
 use crate::record::sample;
 

@@ -145,7 +145,8 @@ pub fn trials(run: &Run) -> Table {
     head.extend(["success %", "shift", "L∞ max /255", "L2 mean", "queries", "checks"].map(String::from));
     let row = |m: &Measurement| {
         let branches = format!("{} → {}", m.crafted_on, m.answered_by);
-        let method = if m.steps > 0 { format!("{}, {} × {}", m.method, m.steps, m.restarts) } else { m.method.clone() };
+        let method =
+            if m.steps > 0 { format!("{}, {} × {}", m.method, m.steps, m.restarts) } else { m.method.clone() };
         let seed = m.model_seed.to_string();
         let texts = [&m.model, &seed, &m.attack, &m.goal, &method, &m.side, &branches, &m.epsilon];
         let mut row: Vec<TableCell> = texts.into_iter().map(TableCell::new).collect();
@@ -190,9 +191,9 @@ pub fn training(run: &Run) -> Option<Table> {
     let row = |(model, seed): &(&str, u64)| {
         let points = || run.training.iter().filter(|p| p.model == *model && p.seed == *seed);
         let last = points().max_by_key(|p| p.epoch);
-        let best = points().filter_map(|p| p.selection_recall.map(|r| (r, p.epoch))).reduce(|best, next| {
-            if next.0 > best.0 { next } else { best }
-        });
+        let best = points()
+            .filter_map(|p| p.selection_recall.map(|r| (r, p.epoch)))
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
         vec![
             TableCell::new(*model),
             TableCell::new(seed.to_string()),
@@ -204,7 +205,9 @@ pub fn training(run: &Run) -> Option<Table> {
     };
     (!keys.is_empty()).then(|| Table {
         caption: "Trainings".into(),
-        head: ["model", "seed", "epochs", "last loss", "best selection recall@1 %", "in epoch"].map(String::from).into(),
+        head: ["model", "seed", "epochs", "last loss", "best selection recall@1 %", "in epoch"]
+            .map(String::from)
+            .into(),
         words: 2,
         rows: keys.iter().map(row).collect(),
         ..Table::default()
@@ -234,7 +237,9 @@ pub fn threat_model(summary: &Summary) -> Vec<String> {
             _ => "who is perturbed is not recorded",
         };
         let how = match c.method.as_str() {
-            "pgd" => format!("projected gradient descent, {} steps, {} start(s), best iterate kept", c.steps, c.restarts),
+            "pgd" => {
+                format!("projected gradient descent, {} steps, restarts: {}, best iterate kept", c.steps, c.restarts)
+            }
             "fgsm" => "one signed gradient step".into(),
             "noise" => "uniform noise".into(),
             other => other.to_string(),
@@ -265,7 +270,14 @@ pub fn manifest(run: &Run) -> Table {
     rows.extend(m.models.iter().map(|(id, about)| (format!("model {id}"), about.clone())));
     let mut artefacts = BTreeSet::new();
     for row in &run.measurements {
-        artefacts.insert((&row.model, row.model_seed, &row.answered_by, &row.artefact, &row.selected_on, &row.provider));
+        artefacts.insert((
+            &row.model,
+            row.model_seed,
+            &row.answered_by,
+            &row.artefact,
+            &row.selected_on,
+            &row.provider,
+        ));
     }
     for (model, seed, branch, artefact, selected, provider) in artefacts {
         rows.push((

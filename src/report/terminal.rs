@@ -45,16 +45,15 @@ pub fn headline(summary: &Summary, style: Style) -> String {
             out.push('\n');
         }
         let mut line = format!("{:first$}", "model");
-        for c in start..end {
-            line += &format!("  {:>w$}", shorten(&clean(&table.head[c + 1]), widths[c]), w = widths[c]);
+        for (head, w) in table.head[1..].iter().zip(&widths).take(end).skip(start) {
+            line += &format!("  {:>w$}", shorten(&clean(head), *w), w = *w);
         }
         out += &paint(line, "1");
         out.push('\n');
         for (name, row) in names.iter().zip(&cells) {
             out += &format!("{name:first$}");
-            for c in start..end {
-                let (text, marked) = &row[c];
-                let padded = format!("  {:>w$}", shorten(text, widths[c]), w = widths[c]);
+            for ((text, marked), w) in row.iter().zip(&widths).take(end).skip(start) {
+                let padded = format!("  {:>w$}", shorten(text, *w), w = *w);
                 out += &if *marked { paint(padded, "31") } else { padded };
             }
             out.push('\n');

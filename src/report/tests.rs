@@ -58,11 +58,19 @@ fn the_page_is_whole_and_self_contained() {
     assert!(html.len() < 5 << 20);
     let outside = ["<script", "<link", "src=\"http", "href=\"http", "@import", "url("];
     assert!(outside.iter().all(|o| !html.contains(o)));
-    let order = ["class=\"answer\"", "results", "charts", "threat", "gallery", "training", "checks", "trials", "manifest"];
-    let places: Vec<usize> = order
-        .iter()
-        .map(|s| if s.contains('=') { html.find(s).unwrap() } else { html.find(&format!("<section id=\"{s}\"")).unwrap() })
-        .collect();
+    let order =
+        ["class=\"answer\"", "results", "charts", "threat", "gallery", "training", "checks", "trials", "manifest"];
+    let places: Vec<usize> =
+        order
+            .iter()
+            .map(|s| {
+                if s.contains('=') {
+                    html.find(s).unwrap()
+                } else {
+                    html.find(&format!("<section id=\"{s}\"")).unwrap()
+                }
+            })
+            .collect();
     assert!(places.is_sorted(), "{places:?}");
     let wanted = format!("{:.1}", 100.0 * Summary::of(&run).recall(3, 3).unwrap().value);
     assert!(html.contains(&format!("<td class=\"number\">{wanted}<span class=\"detail\">[")));

@@ -53,15 +53,19 @@ pub fn bars(title: &str, axis: &str, groups: &[BarGroup]) -> Result<String, Char
         text(area, (16, 20), title, style(15, INK, HPos::Left))?;
         let bottom = height - BOTTOM;
         for tick in &marks {
-            line(area, (x(*tick), TOP), (x(*tick), bottom), FAINT, 1)?;
             text(area, (x(*tick), bottom + 14), &tick_text(*tick), style(12, INK, HPos::Center))?;
         }
         text(area, ((left + right) / 2, bottom + 36), axis, style(13, INK, HPos::Center))?;
         let mut y = TOP;
         for group in groups {
-            // A card under the words, so that no grid line runs through them.
             text(area, (16, y + GROUP_HEAD - 12), &shorten(&group.label, 90), style(13, INK, HPos::Left))?;
             y += GROUP_HEAD;
+            // Per group, so that no line runs through a group's name.
+            let end = y + BAR * group.bars.len() as i32;
+            for tick in &marks {
+                line(area, (x(*tick), y), (x(*tick), end), FAINT, 1)?;
+            }
+            line(area, (left, y), (left, end), INK, 1)?;
             for bar in &group.bars {
                 let middle = y + BAR / 2;
                 text(area, (left - 8, middle), &shorten(&bar.label, 28), style(12, INK, HPos::Right))?;
@@ -75,6 +79,6 @@ pub fn bars(title: &str, axis: &str, groups: &[BarGroup]) -> Result<String, Char
                 y += BAR;
             }
         }
-        line(area, (left, TOP), (left, bottom), INK, 1)
+        Ok(())
     })
 }

@@ -3,7 +3,9 @@
 use plotters::style::text_anchor::HPos;
 
 use super::super::words::shorten;
-use super::{ChartError, FAINT, INK, colour, line, mark, path, picture, polygon, style, text, tick_text, ticks, upright};
+use super::{
+    ChartError, FAINT, INK, colour, line, mark, path, picture, polygon, style, text, tick_text, ticks, upright,
+};
 
 /// A point of a band: x, lower end, upper end.
 pub type BandPoint = (f64, f64, f64);

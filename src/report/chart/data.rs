@@ -67,9 +67,10 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
     let panel = |columns: &Vec<usize>| {
         let first = &summary.conditions[columns[0]];
         // The clean column of the same data set and branch is the point at 0.
-        let clean = summary.conditions.iter().position(|c| {
-            c.is_clean() && c.dataset == first.dataset && c.answered_by == first.answered_by
-        });
+        let clean = summary
+            .conditions
+            .iter()
+            .position(|c| c.is_clean() && c.dataset == first.dataset && c.answered_by == first.answered_by);
         let series = (0..summary.models.len()).filter_map(|m| {
             let points: Vec<(f64, f64, f64, f64)> = clean
                 .into_iter()

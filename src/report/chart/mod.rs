@@ -3,11 +3,11 @@
 //! Colours are Okabe & Ito's (2008, "Color universal design"), safe for colour-blind readers, with a mark and a dash of
 //! their own; a model has the same ones in every chart. Every picture brings its own white card for dark pages.
 
-use plotters::prelude::{
-    Circle, Cross, DrawingArea, FontTransform, IntoFont as _, Polygon, RGBColor, Rectangle, SVGBackend, Text, TextStyle,
-    TriangleMarker,
-};
 use plotters::coord::Shift;
+use plotters::prelude::{
+    Circle, Cross, DrawingArea, FontTransform, IntoFont as _, Polygon, RGBColor, Rectangle, SVGBackend, Text,
+    TextStyle, TriangleMarker,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, ShapeStyle};
 
