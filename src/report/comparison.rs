@@ -54,7 +54,7 @@ pub fn compare(
         seeds += 1;
     }
     let threshold = SIGNIFICANCE / comparisons.max(1) as f64;
-    (seeds > 0).then(|| Comparison {
+    (seeds > 0).then_some(Comparison {
         threshold,
         p_value,
         seeds,
