@@ -157,9 +157,7 @@ mod tests {
     fn each_missing_or_truncated_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let run = sample::run();
-        for name in
-            ["manifest.json", "measurements.parquet", "queries.parquet", "training.parquet", "gallery.json"]
-        {
+        for name in ["manifest.json", "measurements.parquet", "queries.parquet", "training.parquet", "gallery.json"] {
             write(&run, folder.path()).unwrap();
             let path = folder.path().join(name);
             let whole = std::fs::read(&path).unwrap();

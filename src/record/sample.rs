@@ -4,7 +4,9 @@ use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Check, Estimate, GalleryItem, Manifest, Measurement, QueryOutcome, RecallAt, Run, Thumbnail, TrainingPoint};
+use super::{
+    Check, Estimate, GalleryItem, Manifest, Measurement, QueryOutcome, RecallAt, Run, Thumbnail, TrainingPoint,
+};
 
 /// What to make.
 pub(crate) struct Shape {
@@ -50,13 +52,8 @@ fn share(hits: usize, of: u32) -> Estimate {
 
 pub(crate) fn make(shape: &Shape) -> Run {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut run = Run {
-        manifest: manifest(shape),
-        measurements: vec![],
-        queries: vec![],
-        training: vec![],
-        gallery: vec![],
-    };
+    let mut run =
+        Run { manifest: manifest(shape), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
     let top = f64::from(shape.levels.iter().copied().max().unwrap_or(1));
     for (index, (id, training, clean, worst)) in shape.models.iter().enumerate() {
         for seed in 0..shape.seeds {

@@ -1,0 +1,142 @@
+//! Which charts a run has, and their data.
+
+use super::super::summary::Summary;
+use super::{Bar, BarGroup, ChartError, Panel, Series, bars, curves};
+use crate::record::Run;
+
+/// A finished chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// File name without ending.
+    pub name: &'static str,
+    /// What it shows, for captions.
+    pub caption: String,
+    /// The picture.
+    pub svg: String,
+}
+
+/// Every chart that the run has data for.
+///
+/// # Errors
+/// [`ChartError`] if one cannot be drawn.
+pub fn charts(run: &Run, summary: &Summary) -> Result<Vec<Chart>, ChartError> {
+    let mut out = Vec::new();
+    let groups = bar_groups(summary);
+    if !groups.is_empty() {
+        let (n, title) = (count(summary), "recall@1, clean and under each attack at its largest budget");
+        let svg = bars(title, &format!("recall@1 in % (bars: mean over seeds; whiskers: interval; {n})"), &groups)?;
+        let caption = "recall@1 per model, clean and under each attack at its largest budget".into();
+        out.push(Chart { name: "recall", caption, svg });
+    }
+    let panels = epsilon_panels(summary);
+    if !panels.is_empty() {
+        let svg = curves(&format!("recall@1 against the budget ({})", count(summary)), &panels)?;
+        let caption = "recall@1 against the attack's budget; 0 is clean; bands are intervals".into();
+        out.push(Chart { name: "epsilon", caption, svg });
+    }
+    let panels = training_panels(run, summary);
+    if !panels.is_empty() {
+        let svg = curves("Training, one line per seed", &panels)?;
+        let caption = "training loss, and recall@1 on the images that chose the epoch".into();
+        out.push(Chart { name: "training", caption, svg });
+    }
+    Ok(out)
+}
+
+fn count(summary: &Summary) -> String {
+    let cells = summary.models.iter().flat_map(|m| m.cells.iter().flatten()).filter_map(|c| c.recall.as_ref());
+    let (low, high) = cells.fold((u32::MAX, 0), |(l, h), r| (l.min(r.queries), h.max(r.queries)));
+    if low >= high { format!("n = {high} queries") } else { format!("n = {low} to {high} queries") }
+}
+
+pub(super) fn bar_groups(summary: &Summary) -> Vec<BarGroup> {
+    let bar = |model: usize, column: usize| {
+        let r = summary.recall(model, column)?;
+        let row = &summary.models[model];
+        let (value, low, high) = (100.0 * r.value, 100.0 * r.low, 100.0 * r.high);
+        Some(Bar { label: row.model.clone(), style: row.style, value, low, high })
+    };
+    let group = |column: &usize| BarGroup {
+        label: summary.conditions[*column].label(),
+        bars: (0..summary.models.len()).filter_map(|m| bar(m, *column)).collect(),
+    };
+    summary.headline().iter().map(group).filter(|g| !g.bars.is_empty()).collect()
+}
+
+pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
+    let panel = |columns: &Vec<usize>| {
+        let first = &summary.conditions[columns[0]];
+        // The clean column of the same data set and branch is the point at 0.
+        let clean = summary
+            .conditions
+            .iter()
+            .position(|c| c.is_clean() && c.dataset == first.dataset && c.answered_by == first.answered_by);
+        let series = (0..summary.models.len()).filter_map(|m| {
+            let points: Vec<(f64, f64, f64, f64)> = clean
+                .into_iter()
+                .chain(columns.iter().copied())
+                .filter_map(|c| {
+                    let r = summary.recall(m, c)?;
+                    let x = if Some(c) == clean { 0.0 } else { 255.0 * summary.conditions[c].epsilon_pixels };
+                    Some((x, 100.0 * r.value, 100.0 * r.low, 100.0 * r.high))
+                })
+                .collect();
+            (points.len() > 1).then(|| Series {
+                label: summary.models[m].model.clone(),
+                style: summary.models[m].style,
+                lines: vec![points.iter().map(|p| (p.0, p.1)).collect()],
+                band: points.iter().map(|p| (p.0, p.2, p.3)).collect(),
+                marked: true,
+            })
+        });
+        Panel {
+            title: if first.answered_by == "main" && first.crafted_on == "main" {
+                first.attack.clone()
+            } else {
+                format!("{}, {} → {}", first.attack, first.crafted_on, first.answered_by)
+            },
+            x_axis: "budget ε in grey levels (of 255)".into(),
+            y_axis: "recall@1 in %".into(),
+            series: series.collect(),
+            common_range: true,
+        }
+    };
+    summary.families().iter().map(panel).filter(|p| !p.series.is_empty()).collect()
+}
+
+pub(super) fn training_panels(run: &Run, summary: &Summary) -> Vec<Panel> {
+    let lines = |model: &str, get: &dyn Fn(&crate::record::TrainingPoint) -> Option<f64>| {
+        let mut seeds: Vec<u64> = Vec::new();
+        for p in run.training.iter().filter(|p| p.model == model) {
+            if !seeds.contains(&p.seed) {
+                seeds.push(p.seed);
+            }
+        }
+        let line = |seed: &u64| -> Vec<(f64, f64)> {
+            let points = run.training.iter().filter(|p| p.model == model && p.seed == *seed);
+            points.filter_map(|p| get(p).map(|y| (f64::from(p.epoch), y))).filter(|p| p.1.is_finite()).collect()
+        };
+        seeds.iter().map(line).filter(|l| !l.is_empty()).collect::<Vec<_>>()
+    };
+    let panel = |title: &str, y_axis: &str, get: &dyn Fn(&crate::record::TrainingPoint) -> Option<f64>| {
+        let series = summary.models.iter().map(|m| Series {
+            label: m.model.clone(),
+            style: m.style,
+            lines: lines(&m.model, get),
+            band: vec![],
+            marked: false,
+        });
+        Panel {
+            title: title.into(),
+            x_axis: "epoch".into(),
+            y_axis: y_axis.into(),
+            series: series.filter(|s| !s.lines.is_empty()).collect(),
+            common_range: false,
+        }
+    };
+    let panels = [
+        panel("training loss", "mean loss of the epoch (no unit)", &|p| Some(p.loss)),
+        panel("selection", "recall@1 in % on selection images", &|p| p.selection_recall.map(|r| 100.0 * r)),
+    ];
+    panels.into_iter().filter(|p| !p.series.is_empty()).collect()
+}

@@ -1,0 +1,71 @@
+//! `report.md`: the same tables for GitHub; charts are linked as files.
+
+use super::answer;
+use super::chart::Chart;
+use super::summary::Summary;
+use super::table::{self, Table, TableCell};
+use super::words::escape_markdown as escape;
+use crate::record::Run;
+
+/// The whole document. Pictures of the gallery are in the HTML report only.
+pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
+    let mut out = format!("# {}: retrieval clean and under attack\n\n", escape(&run.manifest.suite));
+    for text in [&run.manifest.about, &run.manifest.dataset].into_iter().filter(|t| !t.is_empty()) {
+        out += &format!("{}\n\n", escape(text));
+    }
+    for (index, sentence) in answer::sentences(run, summary).iter().enumerate() {
+        out += &if index == 0 { format!("**{}**\n\n", escape(sentence)) } else { format!("{}\n\n", escape(sentence)) };
+    }
+    if !summary.models.is_empty() {
+        out += "## Results\n\n";
+        out += &rendered(&table::headline(summary));
+        out += &table::ratios(summary).map(|t| rendered(&t)).unwrap_or_default();
+    }
+    if !charts.is_empty() {
+        out += "## Charts\n\n";
+        for chart in charts {
+            out += &format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name);
+        }
+    }
+    let threat = table::threat_model(summary);
+    if !threat.is_empty() {
+        out += "## What was attacked, and how\n\n";
+        out += &threat.iter().map(|s| format!("- {}\n", escape(s))).collect::<String>();
+        out.push('\n');
+    }
+    for (heading, table) in [("Training", table::training(run)), ("Checks", table::checks(run))] {
+        if let Some(table) = table {
+            out += &format!("## {heading}\n\n{}", rendered(&table));
+        }
+    }
+    if !run.measurements.is_empty() {
+        out += &format!("## Every trial\n\n{}", rendered(&table::trials(run)));
+    }
+    let command: String = run.manifest.command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    out += &format!("## How it was made\n\n    {command}\n\n{}", rendered(&table::manifest(run)));
+    out
+}
+
+fn rendered(table: &Table) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut out = format!("{}\n\n", escape(&table.caption));
+    out += &line(table.head.iter().map(|h| escape(h)).collect());
+    out += &line((0..table.head.len()).map(|c| if c < table.words { ":--" } else { "--:" }.to_string()).collect());
+    for row in &table.rows {
+        out += &line(row.iter().map(cell).collect());
+    }
+    out.push('\n');
+    for remark in &table.remarks {
+        out += &format!("{}\n\n", escape(remark));
+    }
+    for (index, note) in table.notes.iter().enumerate() {
+        out += &format!("**!{}** {}\n\n", index + 1, escape(note));
+    }
+    out
+}
+
+fn cell(cell: &TableCell) -> String {
+    let marks: String = cell.marks.iter().map(|m| format!(" **!{m}**")).collect();
+    let detail = cell.detail.as_ref().map(|d| format!(" {}", escape(d))).unwrap_or_default();
+    format!("{}{detail}{marks}", escape(&cell.text))
+}

@@ -1,0 +1,329 @@
+//! Measurements grouped: model × condition over training seeds. Nothing here formats a page.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::record::{Measurement, Run};
+use crate::stats::seeds;
+
+/// One column of the headline table: what was done to the queries and which branch answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// Data set id.
+    pub dataset: String,
+    /// `clean` or the suite's name of the attack.
+    pub attack: String,
+    /// Goal in the record's words.
+    pub goal: String,
+    /// `pgd`, `fgsm`, `noise`, `none`.
+    pub method: String,
+    /// Who is perturbed.
+    pub side: String,
+    /// Budget as written.
+    pub epsilon: String,
+    /// Largest budget of its rows, pixel units.
+    pub epsilon_pixels: f64,
+    /// Branch whose gradients made it.
+    pub crafted_on: String,
+    /// Branch that answered.
+    pub answered_by: String,
+    /// Gradient steps.
+    pub steps: u32,
+    /// Restarts.
+    pub restarts: u32,
+}
+
+impl Condition {
+    fn of(m: &Measurement) -> Self {
+        Self {
+            dataset: m.dataset.clone(),
+            attack: m.attack.clone(),
+            goal: m.goal.clone(),
+            method: m.method.clone(),
+            side: m.side.clone(),
+            epsilon: m.epsilon.clone(),
+            epsilon_pixels: m.epsilon_pixels,
+            crafted_on: m.crafted_on.clone(),
+            answered_by: m.answered_by.clone(),
+            steps: m.steps,
+            restarts: m.restarts,
+        }
+    }
+
+    /// Equal but for the nominal radius, which differs between models when the budget is written normalised.
+    pub(super) fn matches(&self, m: &Measurement) -> bool {
+        Self { epsilon_pixels: m.epsilon_pixels, ..self.clone() } == Self::of(m)
+    }
+
+    /// Whether nothing was perturbed.
+    pub fn is_clean(&self) -> bool {
+        self.method == "none" || self.attack == "clean"
+    }
+
+    /// Whether the attack is more than noise.
+    pub fn is_adversarial(&self) -> bool {
+        !self.is_clean() && self.method != "noise"
+    }
+
+    /// Short name for a column: `clean`, `single 8/255`; branches only where they are not main.
+    pub fn label(&self) -> String {
+        let mut text = self.attack.clone();
+        if !self.is_clean() {
+            text = format!("{text} {}", self.epsilon);
+        }
+        if self.answered_by != "main" {
+            text = format!("{text}, answered by {}", self.answered_by);
+        }
+        if !self.is_clean() && self.crafted_on != self.answered_by {
+            text = format!("{text}, crafted on {}", self.crafted_on);
+        }
+        text
+    }
+
+    /// `the single-target attack at 8/255`, for a sentence.
+    pub fn in_words(&self) -> String {
+        let name = match self.goal.as_str() {
+            "single-target" | "untargeted" => format!("the {} attack", self.goal),
+            goal if goal.starts_with("multi-target") => "the multi-target attack".to_string(),
+            _ => format!("the attack {}", self.attack),
+        };
+        format!("{name} at {}", self.epsilon)
+    }
+}
+
+/// What an interval is an interval of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IntervalKind {
+    /// One seed: uncertainty from the queries alone.
+    Queries,
+    /// Two seeds: from the lower end of the lower seed's query interval to the upper end of the upper one's.
+    Envelope,
+    /// Three seeds or more: Student's interval of the mean, never narrower than the mean query interval.
+    Mean,
+}
+
+impl IntervalKind {
+    /// For a footnote.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Queries => "one seed: 95 % interval over queries; it says nothing about training again",
+            Self::Envelope => {
+                "two seeds: the range that covers both seeds' 95 % query intervals; two seeds are too few for an \
+                 interval of the mean"
+            }
+            Self::Mean => {
+                "three seeds or more: 95 % Student interval of the mean over seeds, never narrower than the mean query \
+                 interval"
+            }
+        }
+    }
+}
+
+/// recall@1 of one model under one condition, over its seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Mean over seeds; `None` if every trial failed.
+    pub recall: Option<SeedMean>,
+    /// Checks that failed, in words, in the rows' order.
+    pub failed_checks: Vec<String>,
+    /// Errors of trials that failed.
+    pub errors: Vec<String>,
+}
+
+/// A mean over seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeedMean {
+    /// Mean share.
+    pub value: f64,
+    /// Lower end, in `[0, 1]`.
+    pub low: f64,
+    /// Upper end, in `[0, 1]`.
+    pub high: f64,
+    /// What the interval is.
+    pub kind: IntervalKind,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Fewest queries of its trials.
+    pub queries: u32,
+}
+
+/// A model and its cells, one per condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelRow {
+    /// Model id.
+    pub model: String,
+    /// Training method word.
+    pub training: String,
+    /// Place in the suite's order: decides its colour and mark.
+    pub style: usize,
+    /// One per condition; `None` where the suite measured nothing.
+    pub cells: Vec<Option<Cell>>,
+}
+
+/// A run, grouped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Columns in plan order: clean first, then each attack by growing budget.
+    pub conditions: Vec<Condition>,
+    /// Rows in the suite's order.
+    pub models: Vec<ModelRow>,
+    /// Index of the row that the others are compared with.
+    pub baseline: Option<usize>,
+}
+
+impl Summary {
+    /// Groups the measurements of a run.
+    pub fn of(run: &Run) -> Self {
+        let mut conditions: Vec<Condition> = Vec::new();
+        for m in &run.measurements {
+            match conditions.iter_mut().find(|c| c.matches(m)) {
+                Some(found) => found.epsilon_pixels = found.epsilon_pixels.max(m.epsilon_pixels),
+                None => conditions.push(Condition::of(m)),
+            }
+        }
+        // Plan order of the attacks, growing budget within each.
+        let mut first: HashMap<(String, String, String, String), usize> = HashMap::new();
+        for (index, c) in conditions.iter().enumerate() {
+            first.entry(family(c)).or_insert(index);
+        }
+        conditions.sort_by(|a, b| {
+            let key = |c: &Condition| (!c.is_clean(), first[&family(c)]);
+            key(a).cmp(&key(b)).then(a.epsilon_pixels.total_cmp(&b.epsilon_pixels))
+        });
+        let mut ids: Vec<&str> = run.manifest.models.iter().map(|(id, _)| id.as_str()).collect();
+        for m in &run.measurements {
+            if !ids.contains(&m.model.as_str()) {
+                ids.push(&m.model);
+            }
+        }
+        let models: Vec<ModelRow> =
+            ids.iter().enumerate().filter_map(|(style, id)| model_row(run, &conditions, style, id)).collect();
+        let baseline = models.iter().position(|m| m.training == "standard");
+        Self { conditions, models, baseline }
+    }
+
+    /// The clean column answered by the main branch, or the first clean one.
+    pub fn clean(&self) -> Option<usize> {
+        let clean = || self.conditions.iter().enumerate().filter(|(_, c)| c.is_clean());
+        clean().find(|(_, c)| c.answered_by == "main").or_else(|| clean().next()).map(|(i, _)| i)
+    }
+
+    /// The column that the sentence is about: the largest budget of the first real attack that reaches it.
+    pub fn strongest(&self) -> Option<usize> {
+        let adversarial = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial());
+        adversarial.fold(None, |best: Option<usize>, (i, c)| match best {
+            Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
+            _ => Some(i),
+        })
+    }
+
+    /// One column per attack family, each at its largest budget, after the clean one.
+    pub fn headline(&self) -> Vec<usize> {
+        let mut columns: Vec<usize> = self.clean().into_iter().collect();
+        let mut seen = BTreeSet::new();
+        for (i, c) in self.conditions.iter().enumerate().filter(|(_, c)| !c.is_clean()) {
+            if seen.insert(family(c)) {
+                columns.push(i);
+            } else if let Some(last) = columns.iter_mut().rfind(|l| family(&self.conditions[**l]) == family(c)) {
+                *last = i;
+            }
+        }
+        columns
+    }
+
+    /// Attack families with their columns, in order.
+    pub fn families(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, c) in self.conditions.iter().enumerate().filter(|(_, c)| !c.is_clean()) {
+            match groups.iter_mut().find(|g| family(&self.conditions[g[0]]) == family(c)) {
+                Some(group) => group.push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        groups
+    }
+
+    /// recall@1 of a model under a condition.
+    pub fn recall(&self, model: usize, condition: usize) -> Option<&SeedMean> {
+        self.models.get(model)?.cells.get(condition)?.as_ref()?.recall.as_ref()
+    }
+
+    /// The model's recall@1 divided by the baseline's. `None` without a baseline, for the baseline itself, or if the
+    /// baseline has none right.
+    pub fn ratio(&self, model: usize, condition: usize) -> Option<f64> {
+        let baseline = self.baseline.filter(|b| *b != model)?;
+        let below = self.recall(baseline, condition)?.value;
+        (below > 0.0).then_some(self.recall(model, condition)?.value / below)
+    }
+
+    /// The kinds of interval that occur.
+    pub fn kinds(&self) -> Vec<IntervalKind> {
+        let cells = self.models.iter().flat_map(|m| m.cells.iter().flatten());
+        cells.filter_map(|c| c.recall.as_ref().map(|r| r.kind)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+type Family = (String, String, String, String);
+
+fn family(c: &Condition) -> Family {
+    (c.dataset.clone(), c.attack.clone(), c.crafted_on.clone(), c.answered_by.clone())
+}
+
+fn recall_at_1(m: &Measurement) -> Option<crate::record::Estimate> {
+    m.recall.iter().find(|r| r.k == 1).map(|r| r.estimate).filter(|_| m.error.is_none())
+}
+
+fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Option<ModelRow> {
+    let rows: Vec<&Measurement> = run.measurements.iter().filter(|m| m.model == id).collect();
+    let training = rows.first()?.training.clone();
+    let cell = |c: &Condition| {
+        let rows: Vec<&Measurement> = rows.iter().copied().filter(|m| c.matches(m)).collect();
+        (!rows.is_empty()).then(|| Cell {
+            recall: seed_mean(&rows),
+            failed_checks: rows
+                .iter()
+                .flat_map(|m| m.checks.iter().filter(|c| !c.passed).map(move |c| (m.model_seed, c)))
+                .map(|(seed, c)| format!("seed {seed}: check {} failed: {}", c.name, c.detail))
+                .collect(),
+            errors: rows
+                .iter()
+                .filter_map(|m| m.error.as_ref().map(|e| format!("seed {}: the trial failed: {e}", m.model_seed)))
+                .collect(),
+        })
+    };
+    Some(ModelRow { model: id.to_string(), training, style, cells: conditions.iter().map(cell).collect() })
+}
+
+/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once.
+fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
+    let mut by_seed: BTreeMap<u64, Vec<crate::record::Estimate>> = BTreeMap::new();
+    let mut queries = u32::MAX;
+    for m in rows {
+        if let Some(estimate) = recall_at_1(m) {
+            by_seed.entry(m.model_seed).or_default().push(estimate);
+            queries = queries.min(m.queries);
+        }
+    }
+    let average = |list: &[crate::record::Estimate], get: fn(&crate::record::Estimate) -> f64| {
+        list.iter().map(get).sum::<f64>() / list.len() as f64
+    };
+    let column = |get: fn(&crate::record::Estimate) -> f64| by_seed.values().map(|l| average(l, get)).collect();
+    let (values, lows, highs): (Vec<f64>, Vec<f64>, Vec<f64>) =
+        (column(|e| e.value), column(|e| e.low), column(|e| e.high));
+    let n = values.len() as f64;
+    let summary = seeds::summarise(&values)?;
+    let (low, high) = (lows.iter().sum::<f64>() / n, highs.iter().sum::<f64>() / n);
+    let (kind, low, high) = match (summary.seeds, summary.interval) {
+        (3.., Some(t)) => (IntervalKind::Mean, low.min(t.low), high.max(t.high)),
+        (2, _) => {
+            let low = lows.iter().copied().fold(f64::INFINITY, f64::min);
+            (IntervalKind::Envelope, low, highs.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+        }
+        _ => (IntervalKind::Queries, low, high),
+    };
+    let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
+    Some(SeedMean { value: summary.mean, low, high, kind, seeds: summary.seeds, queries })
+}
+
+#[cfg(test)]
+#[path = "summary_tests.rs"]
+mod tests;
