@@ -3,6 +3,8 @@
 //! [`Encoder`] is implemented by [`onnx`] (a file in ONNX Runtime) and by [`fake`] (closed form, for tests without any
 //! runtime). `attack/` sees nothing else.
 
+pub mod fake;
+
 use crate::batch::{Embeddings, Images, ShapeError};
 
 /// What a caller may know about an encoder.

@@ -1,0 +1,213 @@
+//! The loop over batches of one trial: draw targets, craft, embed, and measure every image before its pixels are let go.
+
+use super::{AttackInput, TrialInput};
+use crate::attack::AttackError;
+use crate::attack::budget::{Budget, Schedule};
+use crate::attack::goal::Objective;
+use crate::attack::noise;
+use crate::attack::pgd::{Crafted, Job, craft};
+use crate::attack::targets::TargetPool;
+use crate::batch::{Embeddings, Images};
+use crate::encoder::{Distance, Encoder};
+use crate::suite::attack::{Goal, Side};
+
+/// One attacked image.
+pub(super) struct Sample {
+    pub label: u32,
+    /// Data-set indices.
+    pub targets: Vec<usize>,
+    pub shift: f32,
+    pub linf: f32,
+    pub l2: f32,
+    pub start_loss: f32,
+    pub loss: f32,
+}
+
+/// All attacked images of a trial.
+pub(super) struct Attacked {
+    pub embeddings: Embeddings,
+    pub samples: Vec<Sample>,
+    pub kept: Vec<(usize, Vec<u8>)>,
+    /// Largest change minus its radius.
+    pub excess: f64,
+    /// The same of the stored bytes, rounded inside the budget.
+    pub byte_excess: f64,
+    /// The same of plainly rounded bytes.
+    pub plain_byte_excess: f64,
+    pub lowest: f32,
+    pub highest: f32,
+    /// Largest difference between the attack's loss and its recomputation, relative to `max(1, |loss|)`.
+    pub loss_difference: f64,
+}
+
+/// Attacks the queries, or the whole gallery for [`Side::All`].
+pub(super) fn attack_all(
+    crafter: &mut dyn Encoder,
+    mut answerer: Option<&mut dyn Encoder>,
+    input: &TrialInput<'_>,
+    attack: &AttackInput<'_>,
+) -> Result<Attacked, AttackError> {
+    let std = crafter.spec().std.clone();
+    let budget = Budget::new(attack.epsilon, &std);
+    let schedule = Schedule::resolve(attack.method, attack.goal, attack.epsilon, &std)?;
+    let pool = TargetPool::new(&input.images.labels_of(input.gallery));
+    let answered = (input.query_embeddings, input.gallery_embeddings);
+    let crafted_by = input.crafter_embeddings.unwrap_or(answered);
+    let (list, clean, clean_by_crafter) = match attack.side {
+        Side::Query => (input.queries, answered.0, crafted_by.0),
+        Side::All => (input.gallery, answered.1, crafted_by.1),
+    };
+    let mut tally = Tally::new(input, &budget, list.len());
+    let mut rows: Vec<f32> = Vec::with_capacity(list.len() * clean.dim());
+    for (number, batch) in list.chunks(input.batch_size).enumerate() {
+        input.cancel.check()?;
+        let first = number * input.batch_size;
+        let targets = draw_targets(input, attack, &pool, batch)?;
+        let embeddings = target_embeddings(input, attack.goal, &targets, (crafted_by.1, clean_by_crafter), first);
+        let objective = Objective::new(attack.goal, batch.len(), embeddings);
+        let pixels = input.images.images(batch);
+        let crafted = match &schedule {
+            Some(schedule) => {
+                let (seed, name) = (input.seed, attack.name);
+                let (clean, budget, objective) = (&pixels, &budget, &objective);
+                craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name })?
+            }
+            None => add_noise(crafter, &pixels, batch, &budget, &objective, (input.seed, attack.name))?,
+        };
+        let embedded = match answerer.as_deref_mut() {
+            Some(answerer) => answerer.embed(&crafted.adversarial)?,
+            None => crafter.embed(&crafted.adversarial)?,
+        };
+        // The same model's plain forward pass where there is one; else the embedding that the attack graph gave.
+        let judged = if answerer.is_some() { &crafted.embeddings } else { &embedded };
+        tally.compare_losses(&crafted, &objective, judged);
+        for (i, &image) in batch.iter().enumerate() {
+            let shift = Distance::Euclidean.between(clean.row(first + i), embedded.row(i)) as f32;
+            let targets = targets[i].iter().map(|&place| input.gallery[place]).collect();
+            let (start_loss, loss) = (crafted.start_loss[i], crafted.loss[i]);
+            tally.add(image, pixels.image(i), crafted.adversarial.image(i), |linf, l2| Sample {
+                label: input.images.labels[image],
+                targets,
+                shift,
+                linf,
+                l2,
+                start_loss,
+                loss,
+            });
+        }
+        rows.extend_from_slice(embedded.as_slice());
+        input.observer.advance(batch.len() as u64);
+    }
+    let embeddings = Embeddings::new([list.len(), clean.dim()], rows).map_err(|error| AttackError::Input {
+        what: "embeddings of the attacked images",
+        got: error.to_string(),
+        wanted: format!("{} entries each, as the clean ones have", clean.dim()),
+    })?;
+    tally.attacked.embeddings = embeddings;
+    Ok(tally.attacked)
+}
+
+/// Gallery positions of the targets of each image; empty lists for an untargeted goal.
+fn draw_targets(
+    input: &TrialInput<'_>,
+    attack: &AttackInput<'_>,
+    pool: &TargetPool,
+    batch: &[usize],
+) -> Result<Vec<Vec<usize>>, AttackError> {
+    let count = if matches!(attack.goal, Goal::Untargeted {}) { 0 } else { attack.goal.targets() };
+    let draw = |&image: &usize| {
+        let label = input.images.labels[image];
+        Ok(pool.draw(input.seed, attack.name, image, label, count)?)
+    };
+    batch.iter().map(draw).collect()
+}
+
+/// `[n, T, d]`: clean embeddings of the targets, or of the images themselves for an untargeted goal.
+fn target_embeddings(
+    input: &TrialInput<'_>,
+    goal: &Goal,
+    targets: &[Vec<usize>],
+    (gallery, own): (&Embeddings, &Embeddings),
+    first: usize,
+) -> Vec<f32> {
+    debug_assert_eq!(gallery.len(), input.gallery.len());
+    match goal {
+        Goal::Untargeted {} => (0..targets.len()).flat_map(|i| own.row(first + i).iter().copied()).collect(),
+        Goal::SingleTarget {} | Goal::MultiTarget { .. } => {
+            targets.iter().flatten().flat_map(|&place| gallery.row(place).iter().copied()).collect()
+        }
+    }
+}
+
+fn add_noise(
+    crafter: &mut dyn Encoder,
+    clean: &Images,
+    images: &[usize],
+    budget: &Budget,
+    objective: &Objective,
+    (seed, attack): (u64, &str),
+) -> Result<Crafted, AttackError> {
+    let (lower, upper) = budget.bounds(clean)?;
+    let purpose = format!("noise/{attack}");
+    let adversarial = noise::uniform(clean, (&lower, &upper), budget.radii(), (seed, &purpose), images, 0);
+    let embeddings = crafter.embed(&adversarial)?;
+    let loss: Vec<f32> = (0..images.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
+    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss })
+}
+
+/// Collects samples and the extremes that the checks want.
+struct Tally<'a> {
+    input: &'a TrialInput<'a>,
+    budget: &'a Budget,
+    attacked: Attacked,
+}
+
+impl<'a> Tally<'a> {
+    fn new(input: &'a TrialInput<'a>, budget: &'a Budget, n: usize) -> Self {
+        let attacked = Attacked {
+            embeddings: input.query_embeddings.select(&[]),
+            samples: Vec::with_capacity(n),
+            kept: Vec::new(),
+            excess: f64::NEG_INFINITY,
+            byte_excess: f64::NEG_INFINITY,
+            plain_byte_excess: f64::NEG_INFINITY,
+            lowest: f32::INFINITY,
+            highest: f32::NEG_INFINITY,
+            loss_difference: 0.0,
+        };
+        Self { input, budget, attacked }
+    }
+
+    fn compare_losses(&mut self, crafted: &Crafted, objective: &Objective, embeddings: &Embeddings) {
+        for (i, &loss) in crafted.loss.iter().enumerate() {
+            let again = objective.loss(i, embeddings.row(i));
+            let difference = (f64::from(loss) - again).abs() / again.abs().max(1.0);
+            // Keeps a NaN, which `max` would drop.
+            if difference.is_nan() || difference > self.attacked.loss_difference {
+                self.attacked.loss_difference = difference;
+            }
+        }
+    }
+
+    fn add(&mut self, image: usize, clean: &[f32], adversarial: &[f32], sample: impl FnOnce(f32, f32) -> Sample) {
+        let (mut linf, mut squared) = (0.0f64, 0.0f64);
+        let found = &mut self.attacked;
+        for (a, b) in clean.iter().zip(adversarial) {
+            let change = f64::from(*b) - f64::from(*a);
+            linf = linf.max(change.abs());
+            squared += change * change;
+            found.lowest = found.lowest.min(*b);
+            found.highest = found.highest.max(*b);
+        }
+        found.excess = found.excess.max(self.budget.excess(clean, adversarial));
+        let bytes = self.budget.to_bytes_inside(adversarial, self.input.images.bytes(image));
+        let pixels = |bytes: &[u8]| bytes.iter().map(|&b| f32::from(b) / 255.0).collect::<Vec<f32>>();
+        found.byte_excess = found.byte_excess.max(self.budget.excess(clean, &pixels(&bytes)));
+        let plain: Vec<f32> = adversarial.iter().map(|x| (x * 255.0).round() / 255.0).collect();
+        found.plain_byte_excess = found.plain_byte_excess.max(self.budget.excess(clean, &plain));
+        if self.input.keep.contains(&image) {
+            found.kept.push((image, bytes));
+        }
+        found.samples.push(sample(linf as f32, squared.sqrt() as f32));
+    }
+}

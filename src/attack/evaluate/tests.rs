@@ -1,0 +1,277 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::dataset::{Pixels, Split};
+use crate::digest::Digest;
+use crate::encoder::fake::LinearEncoder;
+use crate::progress::Silent;
+use crate::rng;
+use crate::suite::attack::{EpsilonList, RandomStart};
+use crate::units::PixelAmount;
+
+/// Twelve classes of six 4 × 4 images: a class is a pattern, an image the pattern with noise.
+fn set() -> ImageSet {
+    let mut stream = rng::stream(5, "set", &[]);
+    let patterns: Vec<u8> = (0..12 * 48).map(|_| 60 + rng::below(&mut stream, 130) as u8).collect();
+    let labels: Vec<u32> = (0..72).map(|i| i / 6).collect();
+    let noisy = |i: usize, stream: &mut rng::Stream| -> Vec<u8> {
+        patterns[i / 6 * 48..][..48].iter().map(|&p| p - 40 + rng::below(stream, 80) as u8).collect()
+    };
+    let pixels: Vec<u8> = (0..72).flat_map(|i| noisy(i, &mut stream)).collect();
+    ImageSet {
+        id: "patterns".into(),
+        size: 4,
+        digest: Digest::of_bytes(&pixels),
+        pixels: Pixels::Owned(Arc::new(pixels)),
+        labels,
+        classes: (0..12).map(|c| c.to_string()).collect(),
+        sources: vec![String::new(); 72],
+        split: Split::default(),
+    }
+}
+
+/// Random weights that sum to zero per output, so that brightness does not hide the patterns.
+fn encoder(seed: u64) -> LinearEncoder {
+    let mut stream = rng::stream(seed, "weights", &[]);
+    let mut weight: Vec<f32> = (0..8 * 48).map(|_| rng::normal(&mut stream)).collect();
+    for row in weight.chunks_exact_mut(48) {
+        let mean = row.iter().sum::<f32>() / 48.0;
+        row.iter_mut().for_each(|w| *w -= mean);
+    }
+    LinearEncoder::new([3, 4, 4], weight, true).unwrap()
+}
+
+fn levels(n: u32) -> Epsilon {
+    Epsilon::Pixels(PixelAmount::grey_levels(n))
+}
+
+fn pgd(epsilon: &Epsilon) -> Method {
+    let epsilon = EpsilonList(vec![epsilon.clone()]);
+    let random_start = RandomStart::Uniform;
+    Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 1, random_start, allow_overshoot: false }
+}
+
+struct Bench {
+    images: ImageSet,
+    all: Vec<usize>,
+    queries: Vec<usize>,
+    batch_size: usize,
+    cancel: Cancel,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let queries = (0..72).step_by(2).collect();
+        Self { images: set(), all: (0..72).collect(), queries, batch_size: 7, cancel: Cancel::default() }
+    }
+
+    fn run(&self, attack: Option<AttackInput<'_>>) -> Result<(TrialOutcome, Measurement), AttackError> {
+        let mut crafter = encoder(1);
+        self.run_with(&mut crafter, attack)
+    }
+
+    fn run_with(
+        &self,
+        crafter: &mut dyn Encoder,
+        attack: Option<AttackInput<'_>>,
+    ) -> Result<(TrialOutcome, Measurement), AttackError> {
+        let mut embed = |list: &[usize]| {
+            embed_all(crafter, &self.images, list, self.batch_size.max(1), &Silent, &Cancel::default()).unwrap()
+        };
+        let (query_embeddings, gallery_embeddings) = (embed(&self.queries), embed(&self.all));
+        let input = TrialInput {
+            trial: "t1",
+            images: &self.images,
+            queries: &self.queries,
+            queries_available: 72,
+            gallery: &self.all,
+            query_embeddings: &query_embeddings,
+            gallery_embeddings: &gallery_embeddings,
+            crafter_embeddings: None,
+            attack,
+            batch_size: self.batch_size,
+            seed: 7,
+            ks: &[1, 2, 4],
+            keep: &[4, 5],
+            observer: &Silent,
+            cancel: &self.cancel,
+        };
+        let outcome = run_trial(crafter, None, &input)?;
+        let mut row = empty_row();
+        outcome.write_into(&input, crafter.spec(), &mut row);
+        Ok((outcome, row))
+    }
+}
+
+fn empty_row() -> Measurement {
+    let text = String::new;
+    Measurement {
+        trial: text(),
+        suite: text(),
+        dataset: text(),
+        model: "m".into(),
+        training: text(),
+        model_seed: 0,
+        artefact: text(),
+        attack: text(),
+        goal: text(),
+        method: text(),
+        side: text(),
+        crafted_on: text(),
+        answered_by: text(),
+        epsilon: text(),
+        epsilon_pixels: 0.0,
+        steps: 0,
+        restarts: 0,
+        seed: 0,
+        queries: 0,
+        queries_available: 0,
+        gallery: 0,
+        recall: vec![],
+        success: None,
+        shift: None,
+        linf_max: None,
+        l2_mean: None,
+        checks: vec![],
+        provider: text(),
+        selected_on: text(),
+        error: None,
+    }
+}
+
+fn attack<'a>(goal: &'a Goal, method: &'a Method, epsilon: &'a Epsilon, side: Side) -> AttackInput<'a> {
+    AttackInput { name: "test", goal, method, epsilon, side }
+}
+
+fn failed(checks: &[Check]) -> Vec<&Check> {
+    checks.iter().filter(|c| !c.passed).collect()
+}
+
+#[test]
+fn attacks_break_what_works_clean_and_every_check_holds() {
+    let bench = Bench::new();
+    let (clean, row) = bench.run(None).unwrap();
+    assert!(clean.recall[0].estimate.value > 0.6, "{:?}", clean.recall);
+    assert_eq!((row.attack.as_str(), row.queries, row.gallery, row.linf_max), ("clean", 36, 72, None));
+    let eight = levels(24);
+    let single = Goal::SingleTarget {};
+    let (hit, row) = bench.run(Some(attack(&single, &pgd(&eight), &eight, Side::Query))).unwrap();
+    assert!(hit.recall[0].estimate.value < clean.recall[0].estimate.value / 2.0, "{:?}", hit.recall);
+    assert!(hit.success.unwrap().value > 0.5);
+    assert_eq!(
+        (row.goal.as_str(), row.method.as_str(), row.side.as_str(), row.steps),
+        ("single-target", "pgd", "query", 8)
+    );
+    assert!((row.linf_max.unwrap() - 24.0 / 255.0).abs() < 1e-6);
+    assert_eq!(hit.kept.len(), 1, "4 is a query, 5 is not");
+    let noise = Method::Noise { epsilon: EpsilonList(vec![eight.clone()]) };
+    let (control, control_row) = bench.run(Some(attack(&single, &noise, &eight, Side::Query))).unwrap();
+    assert!(checks::stronger_than_noise(&row, &control_row).unwrap().passed);
+    let multi = Goal::MultiTarget { targets: 5, loss: Default::default() };
+    let (five, _) = bench.run(Some(attack(&multi, &pgd(&eight), &eight, Side::All))).unwrap();
+    assert!(five.queries.iter().all(|q| q.targets.len() == 5));
+    assert_eq!(five.kept.len(), 2, "on side `all` the gallery is attacked too");
+    let away = Goal::Untargeted {};
+    let (away, _) = bench.run(Some(attack(&away, &pgd(&eight), &eight, Side::Query))).unwrap();
+    assert!(away.success.is_none() && away.shift.unwrap().value > control.shift.unwrap().value);
+    for outcome in [&clean, &hit, &control, &five, &away] {
+        assert_eq!(failed(&outcome.checks), Vec::<&Check>::new());
+    }
+}
+
+#[test]
+fn a_zero_radius_gives_the_clean_outcomes_on_both_sides() {
+    let bench = Bench::new();
+    let (clean, _) = bench.run(None).unwrap();
+    let zero = levels(0);
+    let single = Goal::SingleTarget {};
+    for side in [Side::Query, Side::All] {
+        let (same, _) = bench.run(Some(attack(&single, &pgd(&zero), &zero, side))).unwrap();
+        assert_eq!(same.recall, clean.recall);
+        for (a, b) in same.queries.iter().zip(&clean.queries) {
+            assert_eq!((&a.neighbors, a.first_hit, a.linf, a.shift), (&b.neighbors, b.first_hit, 0.0, 0.0));
+        }
+        let check = same.checks.iter().find(|c| c.name == "zero-epsilon-equals-clean").unwrap();
+        assert!(check.passed, "{check:?}");
+    }
+}
+
+#[test]
+fn batch_size_and_threads_change_nothing_and_targets_are_the_same_for_all_models() {
+    let mut bench = Bench::new();
+    let four = levels(4);
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let method = pgd(&four);
+    let spec = attack(&goal, &method, &four, Side::All);
+    let (wanted, _) = bench.run(Some(spec)).unwrap();
+    for batch_size in [1, 5, 100] {
+        bench.batch_size = batch_size;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(batch_size.min(3)).build().unwrap();
+        assert_eq!(pool.install(|| bench.run(Some(spec))).unwrap().0, wanted);
+    }
+    let (other, _) = bench.run_with(&mut encoder(2), Some(spec)).unwrap();
+    assert_ne!(other.queries[0].loss, wanted.queries[0].loss);
+    for (a, b) in other.queries.iter().zip(&wanted.queries) {
+        assert_eq!(a.targets, b.targets);
+    }
+}
+
+#[test]
+fn another_model_may_answer() {
+    let bench = Bench::new();
+    let (mut crafter, mut answerer) = (encoder(1), encoder(2));
+    let eight = levels(24);
+    let (goal, method) = (Goal::SingleTarget {}, pgd(&eight));
+    let embed = |encoder: &mut LinearEncoder, list: &[usize]| {
+        embed_all(encoder, &bench.images, list, 7, &Silent, &Cancel::default()).unwrap()
+    };
+    let by_answerer = (embed(&mut answerer, &bench.queries), embed(&mut answerer, &bench.all));
+    let by_crafter = (embed(&mut crafter, &bench.queries), embed(&mut crafter, &bench.all));
+    let input = TrialInput {
+        trial: "t2",
+        images: &bench.images,
+        queries: &bench.queries,
+        queries_available: 36,
+        gallery: &bench.all,
+        query_embeddings: &by_answerer.0,
+        gallery_embeddings: &by_answerer.1,
+        crafter_embeddings: Some((&by_crafter.0, &by_crafter.1)),
+        attack: Some(attack(&goal, &method, &eight, Side::Query)),
+        batch_size: 7,
+        seed: 7,
+        ks: &[1],
+        keep: &[],
+        observer: &Silent,
+        cancel: &bench.cancel,
+    };
+    let transfer = run_trial(&mut crafter, Some(&mut answerer), &input).unwrap();
+    assert_eq!(failed(&transfer.checks), Vec::<&Check>::new());
+    let (white, _) = bench.run(input.attack).unwrap();
+    assert_eq!(white.queries[3].loss, transfer.queries[3].loss, "the same attack was crafted");
+    assert!(transfer.success.unwrap().value < white.success.unwrap().value, "and answered by another");
+}
+
+#[test]
+fn refuses_what_does_not_fit_and_stops_when_asked() {
+    let mut bench = Bench::new();
+    let four = levels(4);
+    let many = Goal::MultiTarget { targets: 12, loss: Default::default() };
+    let method = pgd(&four);
+    let text = |bench: &Bench, goal, side| bench.run(Some(attack(goal, &method, &four, side))).unwrap_err().to_string();
+    assert!(
+        text(&bench, &many, Side::Query).contains("wants 12 targets of distinct other identities, the gallery has 11")
+    );
+    bench.all.retain(|&i| i != 4);
+    let single = Goal::SingleTarget {};
+    assert!(text(&bench, &single, Side::All).contains("query of an attack on side `all`: got 4"));
+    assert!(bench.run(Some(attack(&single, &method, &four, Side::Query))).is_ok());
+    bench.all = (0..72).filter(|i| i % 6 == 0).collect();
+    bench.queries = vec![0, 6];
+    assert!(bench.run(None).unwrap_err().to_string().contains("queries with another image of their class"));
+    bench = Bench::new();
+    bench.batch_size = 0;
+    assert!(text(&bench, &single, Side::Query).contains("batch size: got 0"));
+    bench = Bench::new();
+    bench.cancel.cancel();
+    assert!(text(&bench, &single, Side::Query).contains("stopped by the user"));
+}

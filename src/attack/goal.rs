@@ -1,0 +1,62 @@
+//! What the attacker wants, as numbers: targets and weights of the loss that [`Descent`](crate::encoder::Descent)
+//! minimises.
+
+use crate::encoder::Distance;
+use crate::suite::attack::{Goal, TargetLoss};
+
+/// The loss of one batch: `Σ_t weights[t] · distance(f(x), targets[t])` for each sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objective {
+    /// How a distance enters.
+    pub distance: Distance,
+    /// Targets per sample, T.
+    pub targets_per_sample: usize,
+    /// `[n, T, d]`.
+    pub targets: Vec<f32>,
+    /// `[n, T]`.
+    pub weights: Vec<f32>,
+}
+
+impl Objective {
+    /// Joins the target embeddings of `n` samples to the goal's loss.
+    ///
+    /// # Shapes
+    /// `targets`: `[n, T, d]`; for an untargeted goal the clean embeddings of the samples, `[n, 1, d]`.
+    pub fn new(goal: &Goal, n: usize, targets: Vec<f32>) -> Self {
+        let count = goal.targets();
+        let (distance, weight) = match goal {
+            Goal::SingleTarget {} => (Distance::SquaredEuclidean, 1.0),
+            Goal::MultiTarget { loss: TargetLoss::MeanSquaredDistance, .. } => {
+                (Distance::SquaredEuclidean, 1.0 / count as f32)
+            }
+            Goal::MultiTarget { loss: TargetLoss::MeanDistance, .. } => (Distance::Euclidean, 1.0 / count as f32),
+            Goal::Untargeted {} => (Distance::SquaredEuclidean, -1.0),
+        };
+        Self { distance, targets_per_sample: count, targets, weights: vec![weight; n * count] }
+    }
+
+    /// The loss of one sample, from its embedding, in `f64`: independent of any graph.
+    pub fn loss(&self, sample: usize, embedding: &[f32]) -> f64 {
+        let d = embedding.len();
+        (sample * self.targets_per_sample..(sample + 1) * self.targets_per_sample)
+            .map(|t| f64::from(self.weights[t]) * self.distance.between(embedding, &self.targets[t * d..(t + 1) * d]))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_match_their_formulas() {
+        // f = (0, 0); targets (3, 4) and (0, 1): distances 5 and 1.
+        let targets = vec![3.0, 4.0, 0.0, 1.0];
+        let multi = |loss| Objective::new(&Goal::MultiTarget { targets: 2, loss }, 1, targets.clone());
+        assert_eq!(multi(TargetLoss::MeanSquaredDistance).loss(0, &[0.0, 0.0]), 13.0);
+        assert_eq!(multi(TargetLoss::MeanDistance).loss(0, &[0.0, 0.0]), 3.0);
+        let single = Objective::new(&Goal::SingleTarget {}, 2, targets.clone());
+        assert_eq!([single.loss(0, &[0.0, 0.0]), single.loss(1, &[0.0, 0.0])], [25.0, 1.0]);
+        assert_eq!(Objective::new(&Goal::Untargeted {}, 2, targets).loss(0, &[0.0, 0.0]), -25.0);
+    }
+}

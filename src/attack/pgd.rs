@@ -1,0 +1,137 @@
+//! Projected gradient descent over any [`Encoder`]; FGSM is its one-step case.
+
+use super::AttackError;
+use super::budget::{Budget, Schedule, Start};
+use super::goal::Objective;
+use super::noise;
+use crate::batch::{Embeddings, Images};
+use crate::encoder::{Descent, Encoder, Evaluation};
+
+/// One batch to attack.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// `[n, c, h, w]`.
+    pub clean: &'a Images,
+    /// Data-set index of each sample: the name of its random start.
+    pub images: &'a [usize],
+    /// How far a pixel may move.
+    pub budget: &'a Budget,
+    /// How to search.
+    pub schedule: &'a Schedule,
+    /// What to minimise.
+    pub objective: &'a Objective,
+    /// Suite seed.
+    pub seed: u64,
+    /// The suite's name of the attack.
+    pub attack: &'a str,
+}
+
+/// The best iterate of each sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Crafted {
+    /// `[n, c, h, w]`.
+    pub adversarial: Images,
+    /// As the crafting graph saw them, `[n, d]`.
+    pub embeddings: Embeddings,
+    /// Loss at the first iterate of the first run.
+    pub start_loss: Vec<f32>,
+    /// Lowest loss seen.
+    pub loss: Vec<f32>,
+}
+
+/// Runs the schedule and keeps, per sample, the iterate with the lowest loss of all runs, first and last included.
+///
+/// A zero budget gives exactly the clean pixels; no gradient is taken then.
+///
+/// # Errors
+/// [`AttackError::Loss`] names the image whose loss is not finite; the encoder's errors otherwise.
+/// # Source
+/// Madry et al. 2018, arXiv:1706.06083, section 2.1; best iterate as in Croce & Hein 2020, arXiv:2003.01690.
+pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackError> {
+    if job.budget.is_zero() {
+        let embeddings = encoder.embed(job.clean)?;
+        let loss: Vec<f32> = (0..job.clean.len()).map(|i| job.objective.loss(i, embeddings.row(i)) as f32).collect();
+        return Ok(Crafted { adversarial: job.clean.clone(), embeddings, start_loss: loss.clone(), loss });
+    }
+    let (lower, upper) = job.budget.bounds(job.clean)?;
+    let n = job.clean.len();
+    let step_size = job.schedule.step.repeat(n);
+    let purpose = format!("start/{}", job.attack);
+    let mut best: Option<Best> = None;
+    for restart in 0..job.schedule.restarts {
+        // A second run from the clean image would repeat the first: later runs start uniformly in the ball.
+        let radii = match &job.schedule.start {
+            Start::Uniform(radii) => Some(radii.as_slice()),
+            Start::Clean => (restart > 0).then(|| job.budget.radii()),
+        };
+        let start = radii.map_or_else(
+            || job.clean.clone(),
+            |radii| {
+                noise::uniform(job.clean, (&lower, &upper), radii, (job.seed, &purpose), job.images, restart as u64)
+            },
+        );
+        let descent = Descent {
+            distance: job.objective.distance,
+            targets_per_sample: job.objective.targets_per_sample,
+            start: &start,
+            lower: &lower,
+            upper: &upper,
+            targets: &job.objective.targets,
+            weights: &job.objective.weights,
+        };
+        let mut run = encoder.descend(&descent)?;
+        for step in 0..=job.schedule.steps {
+            let evaluation = if step < job.schedule.steps { run.step(&step_size)? } else { run.evaluate()? };
+            check_finite(&evaluation, job.images, step)?;
+            let best = best.get_or_insert_with(|| Best::new(&start, &evaluation));
+            for sample in best.improve(&evaluation) {
+                run.copy_evaluated(sample, best.adversarial.image_mut(sample));
+            }
+        }
+    }
+    best.map(Best::finish).ok_or(AttackError::Budget(super::budget::BudgetError::Zero { what: "restarts" }))
+}
+
+fn check_finite(evaluation: &Evaluation, images: &[usize], step: usize) -> Result<(), AttackError> {
+    let bad = evaluation.loss.iter().position(|loss| !loss.is_finite());
+    bad.map_or(Ok(()), |i| Err(AttackError::Loss { image: images[i], step, loss: evaluation.loss[i] }))
+}
+
+struct Best {
+    adversarial: Images,
+    embeddings: Vec<f32>,
+    dim: usize,
+    start_loss: Vec<f32>,
+    loss: Vec<f32>,
+}
+
+impl Best {
+    fn new(start: &Images, evaluation: &Evaluation) -> Self {
+        Self {
+            adversarial: start.clone(),
+            embeddings: evaluation.embeddings.as_slice().to_vec(),
+            dim: evaluation.embeddings.dim(),
+            start_loss: evaluation.loss.clone(),
+            loss: evaluation.loss.clone(),
+        }
+    }
+
+    /// Takes over lower losses; gives the samples whose pixels the caller must copy.
+    fn improve(&mut self, evaluation: &Evaluation) -> Vec<usize> {
+        let better: Vec<usize> = (0..self.loss.len()).filter(|&i| evaluation.loss[i] < self.loss[i]).collect();
+        for &i in &better {
+            self.loss[i] = evaluation.loss[i];
+            self.embeddings[i * self.dim..(i + 1) * self.dim].copy_from_slice(evaluation.embeddings.row(i));
+        }
+        better
+    }
+
+    fn finish(self) -> Crafted {
+        let shape = [self.loss.len(), self.dim];
+        let embeddings = Embeddings::new(shape, self.embeddings).expect("one row for each sample");
+        Crafted { adversarial: self.adversarial, embeddings, start_loss: self.start_loss, loss: self.loss }
+    }
+}
+
+#[cfg(test)]
+mod tests;
