@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::cli::{DataAction, DataArgs, DataSetArgs};
-use crate::dataset::open::{self, DatasetState, DatasetStatus};
+use crate::dataset::{self, DatasetState, DatasetStatus};
 use crate::progress::Cancel;
 use crate::run::progress::Console;
 use crate::suite::dataset::DatasetSpec;
@@ -22,13 +22,13 @@ pub fn run(args: &DataArgs) -> anyhow::Result<ExitCode> {
     let console = Console::new(false);
     match &args.action {
         DataAction::List { json } => {
-            let rows = open::list(&args.data);
+            let rows = dataset::list(&args.data);
             let text = if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
             super::print(&text)?;
         }
         DataAction::Fetch(which) => {
             let search_path = std::env::var_os("PATH").unwrap_or_default();
-            let images = open::fetch(&spec(which)?, &args.data, &search_path, &console, &cancel)?;
+            let images = dataset::fetch(&spec(which)?, &args.data, &search_path, &console, &cancel)?;
             super::print(&format!(
                 "{} at {} px: {} images of {} classes; {} train, {} validate, {} test\n",
                 images.id,
@@ -41,7 +41,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<ExitCode> {
             ))?;
         }
         DataAction::Verify(which) => {
-            let report = open::verify(&spec(which)?, &args.data, &console, &cancel)?;
+            let report = dataset::verify(&spec(which)?, &args.data, &console, &cancel)?;
             let mut text = format!(
                 "{} at {} px: {} images of {} classes, pixel digest {}\n",
                 report.id, report.size, report.images, report.classes, report.pixel_digest

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 
 use crate::cli::RunArgs;
 use crate::progress::Cancel;
-use crate::report::terminal;
+use crate::report::summary::Summary;
+use crate::report::terminal::{self, Style};
 use crate::run::execute::{Outcome, execute};
 use crate::run::environment::{Places, program_version};
 use crate::run::progress::Console;
@@ -72,7 +73,8 @@ fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
         });
         return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
     }
-    let mut text = terminal::table(run, terminal_width(), use_colour());
+    let style = Style { width: terminal_width(), colour: use_colour() };
+    let mut text = terminal::headline(&Summary::of(run), style);
     for verdict in &outcome.verdicts {
         let mark = if verdict.met { "met" } else { "NOT MET" };
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));

@@ -1,10 +1,10 @@
 //! Proof that an exported file computes what the trained model computes.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, TchError, Tensor};
 
 use crate::batch::{Images, ShapeError};
 use crate::encoder::{Encoder, EncoderError};
+use crate::record::card::Parity;
 use crate::suite::attack::Branch;
 use crate::train::model::{Model, ModelError, Pass};
 
@@ -14,18 +14,6 @@ pub const TOLERANCE: f64 = 1e-4;
 
 /// Images embedded at once.
 const BATCH: usize = 32;
-
-/// How far file and model are apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parity {
-    /// Images compared.
-    pub images: usize,
-    /// Largest difference of an embedding entry.
-    pub max_abs_difference: f64,
-    /// Smallest cosine of the two embeddings of an image.
-    pub min_cosine: f64,
-}
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]

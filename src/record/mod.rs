@@ -27,7 +27,7 @@ pub struct Estimate {
 }
 
 /// One trial: model × dataset × side × goal × method × budget × branch × seed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Measurement {
     /// Digest of everything that made this row, short form; the key into the per-query table.
     pub trial: String,
@@ -212,7 +212,7 @@ mod bytes_base64 {
 }
 
 /// What a run was made with and of. Only this file carries times.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Manifest {
     /// Version of the run-folder format, 1.
     pub schema: u32,

@@ -13,7 +13,7 @@ use super::RunError;
 use crate::attack::checks;
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
-use crate::record::{Check, Manifest, Run, folder};
+use crate::record::{Check, Manifest, Measurement, Run, folder};
 use crate::suite::plan::Plan;
 
 /// What came of a run.
@@ -84,7 +84,7 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let store = TrialStore::new(&out);
     let context = TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
-    checks::compare_trials(&mut run.measurements);
+    compare_with_noise(&mut run.measurements);
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
     stages.time("record", || folder::write(&run, &out).map_err(RunError::from))?;
     outcome.verdicts = plan.suite.expectations.iter().map(|e| judge(e, &run.measurements)).collect();
@@ -96,9 +96,18 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     Ok(outcome)
 }
 
+/// Adds to every attack the check that it does at least what noise of the same radius does to the same model.
+fn compare_with_noise(measurements: &mut [Measurement]) {
+    let noise: Vec<Measurement> = measurements.iter().filter(|m| m.method == "noise").cloned().collect();
+    for attack in measurements.iter_mut().filter(|m| m.error.is_none() && m.method != "noise" && m.attack != "clean") {
+        let found: Vec<Check> = noise.iter().filter_map(|control| checks::stronger_than_noise(attack, control)).collect();
+        attack.checks.extend(found);
+    }
+}
+
 fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError> {
     let spec = &plan.suite.dataset;
-    Ok(dataset::open::fetch(spec, &settings.data, &settings.search_path, settings.observer, &settings.cancel)?)
+    Ok(dataset::fetch(spec, &settings.data, &settings.search_path, settings.observer, &settings.cancel)?)
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {

@@ -109,10 +109,13 @@ pub enum RunError {
     Library(#[from] libraries::LibraryError),
     /// The network of a recipe.
     #[error(transparent)]
-    Network(#[from] crate::network::build::NetworkError),
+    Network(#[from] crate::network::NetworkError),
     /// Weights of a network.
     #[error(transparent)]
     Weights(#[from] crate::network::weights::WeightsError),
+    /// Pretrained weights that do not fit the network.
+    #[error(transparent)]
+    PretrainedNames(#[from] crate::network::pretrained::PretrainedError),
     /// Training.
     #[cfg(feature = "train")]
     #[error(transparent)]
@@ -129,4 +132,8 @@ pub enum RunError {
     #[cfg(feature = "train")]
     #[error(transparent)]
     Export(#[from] crate::export::ExportError),
+    /// An exported file that does not compute what was trained.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Parity(#[from] crate::export::ParityError),
 }

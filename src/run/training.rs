@@ -5,13 +5,15 @@ use super::models::Making;
 use crate::artefact::write_bytes;
 use crate::digest::Digest;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
-use crate::export::{self, Provenance, parity};
-use crate::network::Network;
-use crate::network::build::build;
-use crate::network::weights::{Weights, apply_pretrained};
+use crate::export::{self, ExportNotes};
+use crate::network::pretrained::apply_pretrained;
+use crate::network::weights::Weights;
+use crate::network::{Network, build};
+use crate::onnx;
 use crate::record::card::{ArtefactCard, BranchFile};
 use crate::suite::attack::Branch;
 use crate::suite::recipe::{PretrainedSpec, Quirks, Selection};
+use crate::train::device::DeviceChoice;
 use crate::train::model::Model;
 use crate::train::{TrainJob, Trained, train};
 
@@ -57,7 +59,7 @@ pub(super) fn train_only(making: &Making<'_>) -> Result<Trained, RunError> {
         seed: *seed,
         images,
         start: start.as_ref(),
-        device: crate::train::device::open(&settings.device, cuda.as_deref())?,
+        device: settings.device.parse::<DeviceChoice>()?.open(cuda.as_deref())?,
         threads: settings.threads,
         folder,
         observer: settings.observer,
@@ -80,7 +82,7 @@ fn pretrained(network: &Network, seed: u64, spec: &PretrainedSpec, quirks: &Quir
     }
     let (weights, _) = Weights::load(&spec.file)?;
     let mut start = Model::new(network, seed, tch::Device::Cpu)?.to_weights();
-    apply_pretrained(&mut start, &weights, quirks.auxiliary_start)?;
+    apply_pretrained(network, &mut start, &weights, quirks.auxiliary_start).check(network)?;
     Ok(start)
 }
 
@@ -96,15 +98,16 @@ fn export_branches(making: &Making<'_>, trained: &Trained) -> Result<Vec<BranchF
     let mut files = Vec::new();
     for branch in branches {
         settings.cancel.check()?;
-        let provenance = Provenance { recipe: made_from.to_string(), seed: *seed };
-        let bytes = export::export_branch(&trained.network, &trained.weights, branch, images.size, &provenance)?;
-        let file = format!("{branch}.onnx");
+        let notes = ExportNotes { recipe: (*made_from).clone(), seed: *seed };
+        let exported = export::export_branch(&trained.network, &trained.weights, branch, images.size, &notes)?;
+        let bytes = onnx::encode(&exported);
+        let file = export::file_name(branch);
         let path = folder.join(&file);
         write_bytes(&path, &bytes)?;
         let name = format!("{} ({branch})", planned.id);
         let options = OnnxOptions { name, threads: settings.threads, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::open(runtime, &path, &options)?;
-        let parity = parity::prove(&model, branch, &mut encoder, &sample)?;
+        let parity = export::prove(&model, branch, &mut encoder, &sample)?;
         files.push(BranchFile { branch, file, sha256: Digest::of_bytes(&bytes), parity });
         observer.advance(1);
     }

@@ -10,15 +10,20 @@ use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
 use super::store::{StoredTrial, TrialStore};
-use crate::attack::evaluate::{TrialInput, TrialLabels, evaluate};
+use crate::attack::AttackError;
+use crate::attack::evaluate::{AttackInput, TrialInput, embed_all, run_trial};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::Encoder;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
-use crate::record::QueryOutcome;
-use crate::suite::attack::Branch;
+use crate::record::{GalleryItem, Measurement, QueryOutcome};
+use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
+use crate::units::{Epsilon, PixelAmount};
+
+/// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
+const KEPT_PIXELS: usize = 64;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -61,7 +66,7 @@ struct Identity<'a> {
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
 /// error.
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
-    let mut session = Session { context, model, encoders: BTreeMap::new(), clean: BTreeMap::new() };
+    let mut session = Session { context, model, opened: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
     for trial in context.plan.trials(&model.branches()) {
         context.settings.cancel.check()?;
@@ -80,12 +85,18 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
     Ok(done)
 }
 
-/// Open encoders and clean embeddings of one model, made when first needed.
+/// An open branch of a model and what it makes of the clean images.
+struct Opened {
+    encoder: OnnxEncoder,
+    queries: Embeddings,
+    gallery: Embeddings,
+}
+
+/// Open branches of one model, made when first needed.
 struct Session<'a> {
     context: &'a TrialContext<'a>,
     model: &'a ReadyModel,
-    encoders: BTreeMap<Branch, OnnxEncoder>,
-    clean: BTreeMap<Branch, Embeddings>,
+    opened: BTreeMap<Branch, Opened>,
 }
 
 impl Session<'_> {
@@ -110,38 +121,25 @@ impl Session<'_> {
         })
     }
 
-    /// Opens a branch and embeds the clean gallery with it.
+    /// Opens a branch and embeds the clean images with it.
     fn open(&mut self, branch: Branch) -> Result<(), RunError> {
-        if self.encoders.contains_key(&branch) {
+        if self.opened.contains_key(&branch) {
             return Ok(());
         }
-        let context = self.context;
-        let file = self.file(branch);
-        let options = OnnxOptions {
-            name: format!("{} ({branch})", self.model.id),
-            threads: context.settings.threads,
-            batch_size: context.plan.suite.evaluation.batch_size,
-            ..OnnxOptions::default()
+        let TrialContext { plan, images, queries, runtime, settings, .. } = self.context;
+        let batch_size = plan.suite.evaluation.batch_size;
+        let name = format!("{} ({branch})", self.model.id);
+        let options = OnnxOptions { name, threads: settings.threads, batch_size, ..OnnxOptions::default() };
+        let mut encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
+        let wanted = encoder.spec().input;
+        if wanted != [3, images.size, images.size] {
+            return Err(RunError::InputSize { model: self.model.id.clone(), wanted, got: images.size });
+        }
+        let mut embed = |indices: &[usize]| {
+            embed_all(&mut encoder, images, indices, batch_size, settings.observer, &settings.cancel)
         };
-        let mut encoder = OnnxEncoder::open(context.runtime, &file.path, &options)?;
-        let images = context.images;
-        if encoder.spec().input != [3, images.size, images.size] {
-            return Err(RunError::InputSize {
-                model: self.model.id.clone(),
-                wanted: encoder.spec().input,
-                got: images.size,
-            });
-        }
-        let gallery = &images.split.test;
-        let mut data = Vec::with_capacity(gallery.len() * encoder.spec().embedding_dim);
-        for part in gallery.chunks(context.plan.suite.evaluation.batch_size) {
-            context.settings.cancel.check()?;
-            data.extend_from_slice(encoder.embed(&images.images(part))?.as_slice());
-        }
-        let embeddings = Embeddings::new([gallery.len(), encoder.spec().embedding_dim], data)
-            .expect("every part gives one row per image");
-        self.encoders.insert(branch, encoder);
-        self.clean.insert(branch, embeddings);
+        let opened = (embed(&queries.chosen)?, embed(&images.split.test)?);
+        self.opened.insert(branch, Opened { encoder, queries: opened.0, gallery: opened.1 });
         Ok(())
     }
 
@@ -153,62 +151,103 @@ impl Session<'_> {
     ) -> Result<StoredTrial, RunError> {
         self.open(trial.crafted_on)?;
         self.open(trial.answered_by)?;
-        let context = self.context;
-        let plan = context.plan;
-        let mut crafter = self.encoders.remove(&trial.crafted_on).expect("opened above");
-        let answerer: Option<&mut dyn Encoder> = match self.encoders.get_mut(&trial.answered_by) {
-            Some(encoder) => Some(encoder),
-            None => None,
-        };
-        let artefact = self.model.files[&trial.answered_by].sha256.short().to_string();
-        let outcome = evaluate(TrialInput {
-            images: context.images,
-            queries: &context.queries.chosen,
-            queries_available: context.queries.available,
-            gallery: &context.images.split.test,
-            crafter_clean: &self.clean[&trial.crafted_on],
-            answerer_clean: &self.clean[&trial.answered_by],
-            crafter: &mut crafter,
-            answerer,
-            trial,
-            batch_size: plan.suite.evaluation.batch_size,
+        let TrialContext { plan, images, queries, settings, .. } = self.context;
+        let evaluation = &plan.suite.evaluation;
+        let mut crafter = self.opened.remove(&trial.crafted_on).expect("opened above");
+        let mut answerer = self.opened.remove(&trial.answered_by);
+        let zero = Epsilon::Pixels(PixelAmount::zero());
+        let answers = answerer.as_ref().unwrap_or(&crafter);
+        let (answer_queries, answer_gallery) = (answers.queries.clone(), answers.gallery.clone());
+        let input = TrialInput {
+            trial: digest.short(),
+            images,
+            queries: &queries.chosen,
+            queries_available: queries.available,
+            gallery: &images.split.test,
+            query_embeddings: &answer_queries,
+            gallery_embeddings: &answer_gallery,
+            crafter_embeddings: answerer.is_some().then_some((&crafter.queries, &crafter.gallery)),
+            attack: trial.side.zip(trial.goal.as_ref()).map(|(side, goal)| AttackInput {
+                name: &trial.attack,
+                goal,
+                method: &trial.method,
+                epsilon: trial.epsilon().unwrap_or(&zero),
+                side,
+            }),
+            batch_size: evaluation.batch_size,
             seed: plan.suite.seed,
-            recall_at: &plan.suite.evaluation.recall_at,
-            keep_pixels_of: &context.queries.chosen[..context.queries.chosen.len().min(64)],
-            labels: TrialLabels {
-                trial: digest.short(),
-                suite: &plan.name,
-                model: &self.model.id,
-                training: &self.model.training,
-                model_seed: self.model.seed,
-                artefact: &artefact,
-                selected_on: &self.model.selected_on,
-            },
-            observer: context.settings.observer,
-            cancel: &context.settings.cancel,
-        });
-        self.encoders.insert(trial.crafted_on, crafter);
-        let outcome = outcome?;
-        let kept: AdversarialBytes = outcome.adversarial;
-        let gallery = match clean {
-            Some(clean) if trial.goal.is_some() && self.model.seed == first_seed(context, &self.model.id) => {
-                pictures::stories(
-                    context.images,
-                    &self.model.id,
-                    &trial.attack,
-                    clean,
-                    &outcome.queries,
-                    &kept,
-                    plan.suite.evaluation.gallery,
-                )
-            }
-            _ => vec![],
+            ks: &evaluation.recall_at,
+            keep: &queries.chosen[..queries.chosen.len().min(KEPT_PIXELS)],
+            observer: settings.observer,
+            cancel: &settings.cancel,
         };
-        Ok(StoredTrial { measurement: outcome.measurement, queries: outcome.queries, gallery })
+        let radius = trial.epsilon().map(|e| format!(" {e}")).unwrap_or_default();
+        let what = format!("{} seed {} {}{radius}", self.model.id, self.model.seed, trial.attack);
+        let attacked = if trial.side == Some(Side::All) { images.split.test.len() } else { queries.chosen.len() };
+        settings.observer.begin(&what, attacked as u64, "images");
+        let answering = answerer.as_mut().map(|opened| &mut opened.encoder as &mut dyn Encoder);
+        let outcome = run_trial(&mut crafter.encoder, answering, &input);
+        settings.observer.end();
+        let mut row = self.labels(trial);
+        let mut stored = match outcome {
+            Ok(outcome) => {
+                outcome.write_into(&input, crafter.encoder.spec(), &mut row);
+                let kept: AdversarialBytes = outcome.kept.into_iter().collect();
+                let gallery = self.stories(trial, clean, &outcome.queries, &kept);
+                StoredTrial { measurement: row, queries: outcome.queries, gallery }
+            }
+            Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
+            Err(error) => {
+                row.trial = digest.short().into();
+                row.error = Some(error.to_string());
+                StoredTrial { measurement: row, queries: vec![], gallery: vec![] }
+            }
+        };
+        stored.measurement.suite.clone_from(&plan.name);
+        if let Some(answerer) = answerer {
+            self.opened.insert(trial.answered_by, answerer);
+        }
+        self.opened.insert(trial.crafted_on, crafter);
+        Ok(stored)
     }
-}
 
-/// Picture stories are told of one seed only.
-fn first_seed(context: &TrialContext<'_>, id: &str) -> u64 {
-    context.plan.models.iter().find(|m| m.id == id).and_then(|m| m.seeds.first().copied()).unwrap_or_default()
+    /// A row with the columns that are known before the trial.
+    fn labels(&self, trial: &TrialSpec) -> Measurement {
+        let text = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+        Measurement {
+            dataset: self.context.images.id.clone(),
+            model: self.model.id.clone(),
+            training: self.model.training.clone(),
+            model_seed: self.model.seed,
+            artefact: self.file(trial.answered_by).sha256.short().to_string(),
+            attack: trial.attack.clone(),
+            goal: text(trial.goal.as_ref().map(ToString::to_string)),
+            method: trial.method.name().into(),
+            side: "none".into(),
+            crafted_on: trial.crafted_on.to_string(),
+            answered_by: trial.answered_by.to_string(),
+            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            selected_on: self.model.selected_on.clone(),
+            ..Measurement::default()
+        }
+    }
+
+    /// Picture stories, told of the first seed and the deployed branch only.
+    fn stories(
+        &self,
+        trial: &TrialSpec,
+        clean: Option<&[QueryOutcome]>,
+        attacked: &[QueryOutcome],
+        kept: &AdversarialBytes,
+    ) -> Vec<GalleryItem> {
+        let plan = self.context.plan;
+        let first = plan.models.iter().find(|m| m.id == self.model.id).and_then(|m| m.seeds.first());
+        let told = trial.goal.is_some()
+            && first == Some(&self.model.seed)
+            && trial.crafted_on == trial.answered_by
+            && plan.is_strongest(trial);
+        let Some(clean) = clean.filter(|_| told) else { return vec![] };
+        let wanted = plan.suite.evaluation.gallery;
+        pictures::stories(self.context.images, &self.model.id, &trial.attack, clean, attacked, kept, wanted)
+    }
 }

@@ -66,7 +66,7 @@ pub fn read_suite(path: &Path) -> Result<SuiteWire, SuiteError> {
     let suite: SuiteWire =
         toml::from_str(&text).map_err(|e| SuiteError::Syntax { path: path.into(), text: e.to_string().trim_end().into() })?;
     let mut problems = suite_problems(&suite);
-    problems.extend(suite.dataset.problems());
+    problems.extend(suite.dataset.check().err().into_iter().flat_map(|error| error.problems));
     if problems.is_empty() { Ok(suite) } else { Err(SuiteError::Problems { path: path.into(), problems }) }
 }
 

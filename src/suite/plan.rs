@@ -127,6 +127,16 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether a trial has the largest radius of its attack.
+    pub fn is_strongest(&self, trial: &TrialSpec) -> bool {
+        let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);
+        let own = trial.epsilon().map(size);
+        let all = self.suite.attacks.iter().filter(|a| a.name == trial.attack).flat_map(|a| a.method.epsilons());
+        all.map(size).all(|other| own.is_some_and(|own| own >= other))
+    }
+}
+
 /// A recipe reduced to what can change a weight of one seed's model: no prose, no list of seeds, no path.
 pub fn without_prose(recipe: &Recipe) -> Recipe {
     let mut bare = recipe.clone();
