@@ -16,7 +16,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ONLY := $(if $(WITHOUT_TRAIN),--without-train)
 FEATURES := $(if $(WITHOUT_TRAIN),--no-default-features)
 PREREQUISITES = sh .ci/prerequisites.sh $(ONLY) --python "$(PYTHON)"
-FILL = "$(PYTHON)" .ci/setup.py $(ONLY) $(if $(PIP),--pip "$(PIP)") $(if $(WHEELS),--wheels "$(WHEELS)")
+FILL = "$(PYTHON)" -S .ci/setup.py $(ONLY) $(if $(PIP),--pip "$(PIP)") $(if $(WHEELS),--wheels "$(WHEELS)")
 
 help:
 	@echo 'make demo      train, attack and report the emoji demo: reports/runs/demo/report.html'

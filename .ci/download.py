@@ -22,6 +22,8 @@ NO_NETWORK = ("Name or service not known", "name resolution", "NewConnectionErro
 def fetch(libraries: List[Library], store: Path, offline: Optional[Path], pip: str) -> None:
     """Leaves every wheel of `libraries` in `store`, verified."""
     store.mkdir(parents=True, exist_ok=True)
+    for leftover in store.glob(".*.partial"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     wheels = [wheel for library in libraries for wheel in library.wheels]
     missing = [wheel for wheel in wheels if not already_there(wheel, store, offline)]
     check_space(store, sum(wheel.bytes for wheel in missing) + sum(library.unpacked_bytes for library in libraries))
@@ -80,11 +82,9 @@ def download(wheels: List[Wheel], store: Path, command: List[str]) -> None:
     try:
         for wheel in wheels:
             folder = store / f".{wheel.name}.partial"
-            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             running.append((wheel, folder, start(wheel, folder, command)))
-        watch(running, total)
-        problems = [problem for problem in (settle(*entry, store=store) for entry in running) if problem]
+        problems = watch(running, store, total)
     finally:
         for _, folder, process in running:
             if process.poll() is None:
@@ -105,16 +105,24 @@ def start(wheel: Wheel, folder: Path, command: List[str]) -> "subprocess.Popen[b
         return subprocess.Popen(command + arguments, stdout=messages, stderr=messages, env=environment)
 
 
-def watch(running: List[Tuple[Wheel, Path, "subprocess.Popen[bytes]"]], total: int) -> None:
+def watch(running: List[Tuple[Wheel, Path, "subprocess.Popen[bytes]"]], store: Path, total: int) -> List[str]:
+    """Settles each download as it ends, so that an interruption loses only what is not finished; returns the problems."""
     began = time.monotonic()
     terminal = sys.stderr.isatty()
     shown = 0.0
-    while any(process.poll() is None for _, _, process in running):
+    open_ones, problems, settled = list(running), [], 0
+    while open_ones:
         time.sleep(0.05)
+        for entry in [entry for entry in open_ones if entry[2].poll() is not None]:
+            open_ones.remove(entry)
+            problem = settle(*entry, store=store)
+            settled += entry[0].bytes
+            if problem is not None:
+                problems.append(problem)
         elapsed = time.monotonic() - began
-        if elapsed - shown >= (1.0 if terminal else 15.0):
+        if open_ones and elapsed - shown >= (1.0 if terminal else 15.0):
             shown = elapsed
-            got = sum(size_of(folder) for _, folder, _ in running)
+            got = settled + sum(size_of(folder) for _, folder, _ in open_ones)
             rate = got / elapsed
             line = f"setup: {got / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s"
             if got:
@@ -122,6 +130,7 @@ def watch(running: List[Tuple[Wheel, Path, "subprocess.Popen[bytes]"]], total: i
             print("\r\033[K" + line if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
     if terminal and shown:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return problems
 
 
 def size_of(folder: Path) -> int:
@@ -156,6 +165,8 @@ def reason(messages: str) -> str:
         return "the disk is full; free some space and run the same command again"
     if any(sign in messages for sign in NO_NETWORK):
         return "no network, or the package index cannot be reached; finished downloads are kept, run the same command again"
+    if "from versions: none" in messages:  # pip says no more than this when its retries are switched off
+        return "the package index that pip uses cannot be reached or does not have it; look at the network and `pip config list`"
     if "No matching distribution" in messages:
         return "the package index that pip uses does not have it; see `pip config list`"
     lines = [line for line in messages.splitlines() if line.strip()]

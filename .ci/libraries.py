@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -86,7 +85,6 @@ class Library(NamedTuple):
         for name, text in self.texts.items():
             (partial / name).write_text(text + "\n")
         sizes = {str(p.relative_to(partial)): p.stat().st_size for p in sorted((partial / "lib").iterdir())}
-        os.sync()
         (partial / STAMP).write_text(json.dumps({"description": self.description(), "sizes": sizes}))
         final = deps / self.name
         if final.is_symlink():
@@ -97,6 +95,8 @@ class Library(NamedTuple):
 
 
 def take(wheel: Wheel, archive: Path, folder: Path) -> None:
+    import zipfile  # here, because a run that finds everything done should cost nothing
+
     with zipfile.ZipFile(archive) as members:
         for name in members.namelist():
             place = destination(wheel, name)
@@ -105,6 +105,8 @@ def take(wheel: Wheel, archive: Path, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with members.open(name) as source, open(path, "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
+                    if place.startswith("lib/"):
+                        os.fsync(sink.fileno())  # the stamp must not reach the disk before what it vouches for
     for member, place in wheel.take.items():
         if not (folder / place).exists():
             raise SetupError(f"{archive.name} has no `{member}`; native-libraries.json and its pins disagree")

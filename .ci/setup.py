@@ -5,7 +5,6 @@ Safe to run at any time: what is whole is left alone, what was cut short is done
 
 import argparse
 import fcntl
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import List
 
 sys.dont_write_bytecode = True
 
-from download import fetch  # noqa: E402  (the line above keeps .ci/ free of compiled files)
+# After the line above, which keeps .ci/ free of compiled files.
 from libraries import Library, SetupError, read_libraries  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +39,8 @@ def install(options: argparse.Namespace) -> None:
     libraries = read_libraries(options.libraries, names)
     if not missing(libraries, options.deps):
         return
+    from download import fetch  # here, because a run that finds everything done should cost nothing
+
     options.deps.mkdir(parents=True, exist_ok=True)
     with open(options.deps / ".lock", "w") as lock:
         # A second set-up in the same folder waits for the first, then finds everything done.

@@ -190,6 +190,9 @@ fn room(subject: &str, bytes: Option<u64>, wanted: u64, fix: &str) -> Finding {
 fn onnxruntime(places: &Places, survey: &mut Survey) {
     const SUBJECT: &str = "ONNX Runtime";
     let finding = match places.find_onnxruntime() {
+        Err(error @ LibraryError::Dangling { .. }) => {
+            Finding::bad(SUBJECT, Health::Fail, error.to_string(), "correct or unset ORT_DYLIB_PATH")
+        }
         Err(error) => Finding::bad(SUBJECT, Health::Fail, error.to_string(), "make setup"),
         Ok(path) => match machine::onnxruntime_version(&path) {
             Ok(version) => {

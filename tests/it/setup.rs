@@ -34,7 +34,7 @@ impl Bench {
     fn command(&self, arguments: &[&str]) -> Command {
         let pip = format!("python3 '{}'", repository("tests/data/setup/fake_pip.py").display());
         let mut command = python();
-        command.arg("-B").arg(repository(".ci/setup.py"));
+        command.arg("-S").arg(repository(".ci/setup.py"));
         command.arg("--deps").arg(self.deps()).arg("--libraries").arg(self.index().join("libraries.json"));
         command.args(["--pip", &pip]).args(arguments).env("FAKE_PIP", self.index());
         command
@@ -149,11 +149,18 @@ fn a_run_killed_while_downloading_is_continued() {
         assert!(std::time::Instant::now() < deadline, "the stand-in for pip was never called");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+    let finished = bench.deps().join("wheels/onnxruntime-1.0-py3-none-linux.whl");
+    while !finished.exists() {
+        assert!(std::time::Instant::now() < deadline, "a finished wheel is kept at once");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!bench.deps().join("libtorch").exists());
     bench.misbehave("well");
+    bench.calls();
     bench.succeeds();
+    assert!(!bench.calls().contains(&"onnxruntime".to_owned()), "what was finished is not fetched again");
 }
 
 #[test]
@@ -210,6 +217,7 @@ fn each_trouble_is_one_clear_line() {
     for (mode, sign) in [
         ("offline onnxruntime", "onnxruntime==1.0 (linux): no network, or the package index cannot be reached"),
         ("unknown onnxruntime", "the package index that pip uses does not have it"),
+        ("unreachable onnxruntime", "cannot be reached or does not have it; look at the network"),
         ("full onnxruntime", "the disk is full; free some space"),
         ("old", "pip 9.0.3 is too old, 20.3 is needed"),
     ] {
@@ -267,7 +275,7 @@ const TOOLS: [(&str, &str); 7] = [
     ("rustc", "echo 'rustc 1.100.0 (abc 2027-01-01)'"),
     ("cc", ""),
     ("c++", ""),
-    ("python3", ""),
+    ("python3", "echo Python 3.8.0"),
     ("npm", ""),
 ];
 
@@ -292,6 +300,9 @@ fn each_missing_program_matters_only_where_it_is_used() {
     let mut old = without("rustc");
     old.push(("rustc", "echo 'rustc 1.9.0 (abc 2016-05-01)'"));
     assert!(text(&prerequisites(&old, &[])).contains("or later, found 1.9.0; run: rustup update"));
+    let mut old = without("python3");
+    old.push(("python3", "echo Python 3.7.17"));
+    assert!(text(&prerequisites(&old, &[])).contains("Python 3.8 or later, found 3.7.17; run: apt install"));
     let mut mac = without("uname");
     mac.push(("uname", "if [ $1 = -s ]; then echo Darwin; else echo arm64; fi"));
     assert!(text(&prerequisites(&mac, &[])).contains("this is Darwin arm64, and only Linux on x86-64 is supported"));

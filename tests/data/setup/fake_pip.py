@@ -29,6 +29,10 @@ if what == "offline":
 if what == "unknown":
     print("ERROR: No matching distribution found for " + arguments[-1], file=sys.stderr)
     sys.exit(1)
+if what == "unreachable":
+    print("ERROR: Could not find a version that satisfies the requirement (from versions: none)\n"
+          "ERROR: No matching distribution found for " + arguments[-1], file=sys.stderr)
+    sys.exit(1)
 if what == "full":
     print("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", file=sys.stderr)
     sys.exit(1)
