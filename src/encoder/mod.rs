@@ -4,6 +4,7 @@
 //! runtime). `attack/` sees nothing else.
 
 pub mod fake;
+pub mod onnx;
 
 use crate::batch::{Embeddings, Images, ShapeError};
 
@@ -92,6 +93,12 @@ pub trait GradientSteps {
 
     /// Copies sample `i` of the iterate that the last evaluation saw into `out` (`[c, h, w]`).
     fn copy_evaluated(&self, i: usize, out: &mut [f32]);
+
+    /// Share of gradient entries that were exactly zero at the last step, `[n]`; absent before the first step or if
+    /// the encoder does not count them.
+    fn zero_gradient_share(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// A model that turns images into embeddings.

@@ -12,7 +12,8 @@ use super::proto::ModelProto;
 /// # Errors
 /// [`OnnxError`] if the graph does not have exactly one input that is no constant.
 pub fn normalized_input(model: ModelProto, mean: &[f32], std: &[f32]) -> Result<ModelProto, OnnxError> {
-    let inputs: Vec<String> = model.true_inputs().map(|input| input.name.clone()).collect();
+    let graph = model.graph.clone().unwrap_or_default();
+    let inputs: Vec<String> = graph.true_inputs().map(|input| input.name.clone()).collect();
     let [image] = inputs.as_slice() else {
         return Err(OnnxError::Graph(format!(
             "has {} inputs ({}), wanted one image input",
