@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::Embeddings;
 use crate::digest::Digest;
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
 use crate::encoder::{Descent, EncoderSpec, GradientSteps};
 use crate::export::{ExportNotes, export_branch};
 use crate::network::build;
@@ -64,6 +65,12 @@ fn square(count: usize, side: usize) -> Images {
     Images::new([count, 3, side, side], formula::pixels([count, 3, side, side])).unwrap()
 }
 
+fn runtime() -> Runtime {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/.deps/onnxruntime/lib/libonnxruntime.so.1.32.0");
+    let path = std::env::var_os("ORT_DYLIB_PATH").unwrap_or_else(|| default.into());
+    Runtime::load(std::path::Path::new(&path)).unwrap()
+}
+
 /// An exported graph in the float64 interpreter, which shares no code with libtorch or ONNX Runtime.
 struct Interpreted {
     spec: EncoderSpec,
@@ -92,12 +99,9 @@ impl Encoder for Interpreted {
 fn an_exported_file_computes_what_the_model_does_on_every_branch() {
     let convnet = BackboneSpec::Convnet { widths: vec![4, 6, 8] };
     let resnet = |depth, stride_in| BackboneSpec::Resnet { depth, stride_in };
-    for (backbone, branches, side, count) in [
-        (convnet, 2, 13, 4),
-        (resnet(18, StrideIn::Conv2), 1, 33, 2),
-        (resnet(50, StrideIn::Conv2), 0, 33, 1),
-        (resnet(50, StrideIn::Conv1), 0, 33, 1),
-    ] {
+    for (backbone, branches, side, count) in
+        [(convnet, 2, 13, 4), (resnet(18, StrideIn::Conv2), 1, 33, 2), (resnet(50, StrideIn::Conv1), 0, 33, 1)]
+    {
         let network = build(&backbone, 7, branches).unwrap();
         let weights = formula::weights(&network);
         let model = Model::from_weights(&network, &weights, Device::Cpu).unwrap();
@@ -110,6 +114,17 @@ fn an_exported_file_computes_what_the_model_does_on_every_branch() {
             // f32 rounding of libtorch and of the folded weights, through up to 53 layers.
             assert!(parity.max_abs_difference < 5e-6, "{backbone:?} {branch}: {parity:?}");
             assert!(parity.min_cosine > 0.999_999_999, "{backbone:?} {branch}: {parity:?}");
+
+            let options = OnnxOptions { batch_size: 8, ..OnnxOptions::default() };
+            let mut runtime = OnnxEncoder::from_model(&runtime(), file.graph, "exported", &options).unwrap();
+            assert_eq!(runtime.spec().std, network.std);
+            let parity = prove(&model, branch, &mut runtime, &square(9, side)).unwrap();
+            assert!(parity.max_abs_difference < 5e-6, "{backbone:?} {branch}: {parity:?}");
+            // The statistics of the branches differ, so the file of one does not pass for another.
+            if branch != Branch::Main {
+                let error = prove(&model, Branch::Main, &mut runtime, &square(1, side)).unwrap_err().to_string();
+                assert!(error.contains("branch main: image 0"), "{error}");
+            }
         }
     }
 }
