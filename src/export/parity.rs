@@ -67,11 +67,7 @@ pub fn prove(model: &Model, branch: Branch, encoder: &mut dyn Encoder, images: &
     }
     let moved = match model.device() {
         Device::Cpu => None,
-        _ => {
-            let mut copy = Model::new(model.network(), 0, Device::Cpu)?;
-            copy.load_weights(&model.to_weights())?;
-            Some(copy)
-        }
+        _ => Some(Model::from_weights(model.network(), &model.to_weights(), Device::Cpu)?),
     };
     let model = moved.as_ref().unwrap_or(model);
     let [_, c, h, w] = images.shape();
