@@ -26,7 +26,7 @@ impl LinearEncoder {
     pub fn new(input: [usize; 3], weight: Vec<f32>, normalised: bool) -> Result<Self, EncoderError> {
         let stride: usize = input.iter().product();
         let name = "linear".to_string();
-        if stride == 0 || weight.is_empty() || weight.len() % stride != 0 {
+        if stride == 0 || weight.is_empty() || !weight.len().is_multiple_of(stride) {
             let source = ShapeError::Length { got: weight.len(), wanted: stride, shape: vec![1, stride] };
             return Err(EncoderError::Shape { name, source });
         }

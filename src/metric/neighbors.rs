@@ -161,8 +161,7 @@ fn check(search: &Search<'_>) -> Result<(), NeighborError> {
 
 /// Refuses NaN, infinities and values whose squares would leave `f32` when summed.
 fn check_finite(set: &'static str, embeddings: &Embeddings) -> Result<(), NeighborError> {
-    // Written so that NaN is refused too.
-    let bad = embeddings.as_slice().iter().position(|v| !(v.abs() < 1e15));
+    let bad = embeddings.as_slice().iter().position(|v| v.is_nan() || v.abs() >= 1e15);
     bad.map_or(Ok(()), |at| {
         let value = embeddings.as_slice()[at].to_string();
         Err(NeighborError::NotFinite { set, row: at / embeddings.dim().max(1), value })

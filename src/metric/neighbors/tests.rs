@@ -188,3 +188,27 @@ fn refuses_bad_input_by_name() {
     let wide = embeddings(2, 3, vec![0.0; 6]);
     assert!(text(Search { queries: &wide, ..base }).contains("entries of a query embedding: got 3, wanted 2"));
 }
+
+#[test]
+fn crowded_rows_far_from_the_mean_are_ranked_beyond_the_precision_of_the_product() {
+    // Two crowds at ±v: centring cannot help, and distances within a crowd (about 1e-6) drown in the rounding of
+    // ‖a‖² + ‖b‖² − 2⟨a, b⟩ (about 1e-5).
+    let mut stream = crate::rng::stream(8, "crowds", &[]);
+    let centre: Vec<f32> = (0..64).map(|_| crate::rng::normal(&mut stream)).collect();
+    let data: Vec<f32> = (0..200)
+        .flat_map(|i| centre.iter().map(move |c| if i % 2 == 0 { *c } else { -*c }))
+        .map(|c| c + 1e-4 * crate::rng::normal(&mut stream))
+        .collect();
+    let rows = embeddings(200, 64, data);
+    let labels: Vec<u32> = (0..200).map(|i| i / 2 % 20).collect();
+    let excluded: Vec<_> = (0..200).map(Some).collect();
+    let search = Search {
+        queries: &rows,
+        query_labels: &labels,
+        gallery: &rows,
+        gallery_labels: &labels,
+        excluded: &excluded,
+        k: 8,
+    };
+    assert_eq!(super::search(search).unwrap(), naive(&search));
+}
