@@ -1,6 +1,7 @@
 //! A whole training: epochs, selection, checkpoints.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tch::{Device, TchError, Tensor};
@@ -13,12 +14,16 @@ use super::selection;
 use super::step::Trainer;
 use crate::batch::Images;
 use crate::dataset::ImageSet;
+use crate::dataset::loader::{Loader, LoaderError};
 use crate::digest::Digest;
 use crate::network::weights::Weights;
 use crate::network::{Network, NetworkError, build};
 use crate::progress::{Cancel, Cancelled, Observer};
 use crate::record::TrainingPoint;
 use crate::suite::recipe::{Quirks, Recipe, Selection};
+
+/// Batches prepared ahead of the step that needs them.
+const PREFETCH: usize = 4;
 
 /// Why a training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,9 @@ pub enum TrainError {
     /// No batches can be drawn.
     #[error("sampler: {0}")]
     Sampler(#[from] SamplerError),
+    /// A batch cannot be loaded.
+    #[error("loader: {0}")]
+    Loader(#[from] LoaderError),
     /// The state cannot be kept or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -155,6 +163,7 @@ pub fn train(job: &TrainJob<'_>) -> Result<Trained, TrainError> {
 struct Training<'a> {
     job: &'a TrainJob<'a>,
     sampler: Sampler,
+    loader: Loader,
     schedule: Schedule,
     trainer: Trainer,
     selection: Selection,
@@ -178,6 +187,13 @@ impl<'a> Training<'a> {
         let selection = Quirks::resolve(recipe.preset, &recipe.quirks).selection;
         let mut training = Self {
             job,
+            loader: Loader::new(
+                Arc::new(job.images.clone()),
+                recipe.augmentation.clone(),
+                job.seed,
+                job.threads,
+                PREFETCH,
+            ),
             schedule: Schedule::new(&recipe.optimizer, recipe.epochs * sampler.batches()),
             sampler,
             trainer: Trainer::new(recipe, model)?,
@@ -237,10 +253,9 @@ impl<'a> Training<'a> {
     fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
         let plan = self.sampler.epoch(epoch);
         let mut sum = 0.0;
-        for (batch, indices) in plan.iter().enumerate() {
+        for (batch, (images, labels)) in self.loader.epoch(epoch as u64, plan.clone())?.enumerate() {
             self.job.cancel.check()?;
-            let images = load(self.job, indices);
-            let labels = self.job.images.labels_of(indices);
+            let indices = &plan[batch];
             let loss = self.step((epoch, batch), &images, &labels)?;
             if !loss.is_finite() {
                 let images = indices.iter().map(|&i| self.source(i)).collect();
@@ -296,10 +311,6 @@ impl<'a> Training<'a> {
     fn source(&self, image: usize) -> String {
         self.job.images.sources.get(image).cloned().unwrap_or_else(|| format!("#{image}"))
     }
-}
-
-fn load(job: &TrainJob<'_>, indices: &[usize]) -> Images {
-    job.images.images(indices)
 }
 
 /// A batch on the device, `[n, 3, h, w]`.
