@@ -105,7 +105,7 @@ fn export_branches(making: &Making<'_>, trained: &Trained) -> Result<Vec<BranchF
         let path = folder.join(&file);
         write_bytes(&path, &bytes)?;
         let name = format!("{} ({branch})", planned.id);
-        let options = OnnxOptions { name, threads: settings.threads, ..OnnxOptions::default() };
+        let options = OnnxOptions { name: Some(name), threads: settings.threads, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::open(runtime, &path, &options)?;
         let parity = export::prove(&model, branch, &mut encoder, &sample)?;
         files.push(BranchFile { branch, file, sha256: Digest::of_bytes(&bytes), parity });

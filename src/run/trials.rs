@@ -129,7 +129,7 @@ impl Session<'_> {
         let TrialContext { plan, images, queries, runtime, settings, .. } = self.context;
         let batch_size = plan.suite.evaluation.batch_size;
         let name = format!("{} ({branch})", self.model.id);
-        let options = OnnxOptions { name, threads: settings.threads, batch_size, ..OnnxOptions::default() };
+        let options = OnnxOptions { name: Some(name), threads: settings.threads, batch_size, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
         let wanted = encoder.spec().input;
         if wanted != [3, images.size, images.size] {
