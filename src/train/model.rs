@@ -4,6 +4,8 @@
 //! state one tensor per moment. A training pass gives each slice of the batch its own batch-norm branch (`MixBatchNorm`,
 //! Xie et al. 2020, arXiv:1911.09665).
 
+mod first_values;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -11,9 +13,10 @@ use rayon::prelude::*;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::network::weights::{self, Weights};
-use crate::network::{ConvStart, Network, Node, Op, ParameterKind, ParameterSpec};
-use crate::rng;
+use crate::network::{Network, Node, Op, ParameterSpec};
 use crate::suite::attack::Branch;
+
+use first_values::first_values;
 
 /// A run of consecutive images of a batch that share one batch-norm branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,7 +371,7 @@ fn steps(network: &Network, specs: &[ParameterSpec]) -> Vec<Step> {
             });
         Step {
             parameters: first..specs.partition_point(|s| s.node <= i),
-            last_user: users(i).last().unwrap_or(i),
+            last_user: users(i).next_back().unwrap_or(i),
             in_place,
         }
     };
@@ -380,30 +383,6 @@ fn branch_position(branch: Branch) -> usize {
     match branch {
         Branch::Main => 0,
         Branch::Aux(n) => usize::from(n),
-    }
-}
-
-/// The values that a tensor begins with.
-fn first_values(network: &Network, spec: &ParameterSpec, seed: u64) -> Vec<f32> {
-    let count = spec.count();
-    // fan_in and fan_out of torch.nn.init: channels times the kernel's area.
-    let area: usize = spec.shape.iter().skip(2).product();
-    let mut stream = rng::stream(seed, &format!("weights/{}", spec.name), &[]);
-    // kaiming_uniform with a = √5 has the bound √(6 / ((1 + 5) fan_in)), and so has the bias.
-    let uniform = |fan_in: usize, stream: &mut rng::Stream| {
-        let bound = 1.0 / (fan_in as f32).sqrt();
-        (0..count).map(|_| (2.0 * rng::unit(stream) - 1.0) * bound).collect()
-    };
-    match (spec.kind, &network.nodes[spec.node].op) {
-        (ParameterKind::Weight, Op::Conv { .. }) if network.conv_start == ConvStart::NormalFanOut => {
-            let deviation = (2.0 / (spec.shape[0] * area) as f32).sqrt();
-            (0..count).map(|_| deviation * rng::normal(&mut stream)).collect()
-        }
-        (ParameterKind::Weight, _) => uniform(spec.shape[1] * area, &mut stream),
-        (ParameterKind::Bias, Op::Conv { input, kernel, .. }) => uniform(input * kernel * kernel, &mut stream),
-        (ParameterKind::Bias, Op::Linear { input, .. }) => uniform(*input, &mut stream),
-        (ParameterKind::Scale | ParameterKind::RunningVar, _) => vec![1.0; count],
-        (ParameterKind::Bias | ParameterKind::Shift | ParameterKind::RunningMean, _) => vec![0.0; count],
     }
 }
 
