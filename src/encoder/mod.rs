@@ -3,6 +3,8 @@
 //! [`Encoder`] is implemented by [`onnx`] (a file in ONNX Runtime) and by [`fake`] (closed form, for tests without any
 //! runtime). `attack/` sees nothing else.
 
+pub mod onnx;
+
 use crate::batch::{Embeddings, Images, ShapeError};
 
 /// What a caller may know about an encoder.
@@ -90,6 +92,12 @@ pub trait GradientSteps {
 
     /// Copies sample `i` of the iterate that the last evaluation saw into `out` (`[c, h, w]`).
     fn copy_evaluated(&self, i: usize, out: &mut [f32]);
+
+    /// Share of gradient entries that were exactly zero at the last step, `[n]`; absent before the first step or if
+    /// the encoder does not count them.
+    fn zero_gradient_share(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// A model that turns images into embeddings.

@@ -6,6 +6,7 @@
 mod build;
 mod convnet;
 mod parameters;
+pub mod pretrained;
 mod resnet;
 mod shapes;
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! Files are written as little-endian F32; F16 and BF16 are read too (pretrained files). The format: a length, a JSON
 //! header of names, types, shapes and offsets with one map of strings for notes, then the raw values.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use sha2::{Digest as _, Sha256};
 
 use crate::artefact::{WriteError, write_atomic};
@@ -78,10 +79,12 @@ impl Weights {
             reason: error.to_string(),
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        let mut notes: BTreeMap<_, _> = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        // Our own files keep their notes in one JSON text, see `to_bytes`.
-        if let Some(own) = notes.get(NOTES).and_then(|text| serde_json::from_str(text).ok()) {
-            notes = own;
+        let mut notes: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        if let Some(ours) = notes.remove(NOTES) {
+            notes.extend(serde_json::from_str::<BTreeMap<_, _>>(&ours).map_err(|error| WeightsError::Format {
+                path: path.to_path_buf(),
+                reason: format!("notes: {error}"),
+            })?);
         }
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;
         let mut tensors = BTreeMap::new();
@@ -112,20 +115,10 @@ impl Weights {
         Ok(write_atomic(path, |writer| writer.write_all(&bytes))?)
     }
 
-    /// The file's bytes.
     fn to_bytes(&self, notes: &BTreeMap<String, String>) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let raw: Vec<(&String, &Tensor, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name, tensor, tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let views = raw
-            .iter()
-            .map(|(name, tensor, bytes)| Ok((*name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
         // A hash map has no order, and the header would follow it: the notes go in as one JSON text instead.
         let text = serde_json::to_string(notes).expect("a map of strings serialises");
-        safetensors::serialize(views, Some(HashMap::from([(NOTES.to_string(), text)])))
+        safetensors::serialize(&self.tensors, Some(HashMap::from([(NOTES.to_string(), text)])))
     }
 
     /// Of all names, shapes and values, whatever file they came from.
@@ -141,9 +134,108 @@ impl Weights {
     }
 }
 
-/// Key of the notes in the header.
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.data.len()
+    }
+}
+
+/// Key of our notes in the header.
 const NOTES: &str = "mdprop";
 
 fn values<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Weights {
+        let tensor = |shape: &[usize], data: &[f32]| Tensor { shape: shape.to_vec(), data: data.to_vec() };
+        let mut tensors = BTreeMap::new();
+        tensors.insert("b.weight".to_string(), tensor(&[2, 2], &[1.0, -0.5, f32::MIN_POSITIVE, 65504.0]));
+        tensors.insert("a.bias".to_string(), tensor(&[1], &[0.1]));
+        Weights { tensors }
+    }
+
+    #[test]
+    fn a_file_gives_back_values_and_notes_and_has_the_same_bytes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, again] = ["a.safetensors", "b.safetensors"].map(|name| folder.path().join(name));
+        let notes: BTreeMap<_, _> = (0..9).map(|i| (format!("key {i}"), format!("value \"{i}\""))).collect();
+        sample().save(&path, &notes).unwrap();
+        sample().save(&again, &notes).unwrap();
+        assert_eq!(Weights::load(&path).unwrap(), (sample(), notes));
+        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&again).unwrap());
+    }
+
+    #[test]
+    fn halves_are_widened_exactly_and_counters_left_out() {
+        // 1.5, -2 and 2^-14 have the same value in all three formats; bit patterns by hand (IEEE 754 binary16, bfloat16).
+        let f16: Vec<u8> = [0x3E00u16, 0xC000, 0x0400].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bf16: Vec<u8> = [0x3FC0u16, 0xC000, 0x3880].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("half.safetensors");
+        let view = |dtype, data| safetensors::tensor::TensorView::new(dtype, vec![3], data).unwrap();
+        let counter = [7u8; 24];
+        let views = [("h", view(Dtype::F16, &f16)), ("b", view(Dtype::BF16, &bf16)), ("n", view(Dtype::I64, &counter))];
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let (weights, notes) = Weights::load(&path).unwrap();
+        assert!(notes.is_empty());
+        assert_eq!(weights.tensors.keys().collect::<Vec<_>>(), ["b", "h"]);
+        for tensor in weights.tensors.values() {
+            assert_eq!(tensor.data, [1.5, -2.0, 6.103_515_6e-5]);
+        }
+
+        let double = [0u8; 24];
+        let bytes = safetensors::serialize([("x.weight", view(Dtype::F64, &double))], None).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let error = Weights::load(&path).unwrap_err().to_string();
+        assert!(error.contains("`x.weight` has type F64"), "{error}");
+    }
+
+    #[test]
+    fn a_truncated_a_foreign_and_an_absent_file_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        sample().save(&path, &BTreeMap::new()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for bytes in [&whole[..whole.len() - 1], &whole[..20], b"PK\x03\x04 a zip archive", b""] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Weights::load(&path).unwrap_err().to_string();
+            assert!(error.contains("w.safetensors: is no whole safetensors file"), "{error}");
+        }
+        let error = Weights::load(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none: cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn the_digest_sees_names_shapes_and_values() {
+        let base = sample().digest();
+        assert_eq!(base, sample().digest());
+        let change = |edit: &dyn Fn(&mut Weights)| {
+            let mut weights = sample();
+            edit(&mut weights);
+            assert_ne!(weights.digest(), base);
+        };
+        change(&|w| w.tensors.get_mut("b.weight").unwrap().data[2] = 0.0);
+        change(&|w| w.tensors.get_mut("b.weight").unwrap().shape = vec![4]);
+        change(&|w| {
+            let tensor = w.tensors.remove("a.bias").unwrap();
+            w.tensors.insert("a.bios".into(), tensor);
+        });
+    }
 }

@@ -144,11 +144,6 @@ impl GraphBuilder {
         &mut self.graph
     }
 
-    /// For the attack graph, which adds an operator domain.
-    pub(super) fn model_mut(&mut self) -> &mut ModelProto {
-        &mut self.model
-    }
-
     /// The model.
     pub fn finish(mut self) -> ModelProto {
         self.model.graph = Some(self.graph);

@@ -1,12 +1,23 @@
 //! ONNX graphs as data: read, build, infer shapes, differentiate, and extend to an attack graph.
 //!
-//! [`file`] reads and writes, [`proto`] is the format, [`access`] the convenient view of it, [`graph`] builds.
+//! [`file`] reads and writes, [`proto`] is the format, [`access`] the convenient view of it, [`graph`] builds,
+//! [`differentiate`] appends the backward pass, [`attack_graph`] the loss and the step, [`interpret`] is the slow
+//! float64 reference that the fast path is compared with.
 
 pub mod access;
+pub mod attack_graph;
+pub mod differentiate;
 pub mod file;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod graph;
+pub mod interpret;
+pub mod opset;
 pub mod proto;
+pub mod shape;
+pub mod window;
 
 pub use access::Dim;
+pub use attack_graph::{AttackGraph, AttackGraphOptions, LossDistance, Signature};
 pub use file::{OnnxError, decode, encode, read, write_atomic};
 pub use graph::GraphBuilder;

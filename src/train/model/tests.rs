@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::network::build;
-use crate::suite::recipe::{BackboneSpec, StrideIn};
+use crate::network::pretrained::apply_pretrained;
+use crate::suite::recipe::{AuxiliaryStart, BackboneSpec, StrideIn};
 use crate::train::formula;
 
 fn convnet(widths: &[usize], dim: usize, branches: u8) -> Network {
@@ -12,9 +13,7 @@ fn convnet(widths: &[usize], dim: usize, branches: u8) -> Network {
 }
 
 fn with_formula(network: &Network) -> Model {
-    let mut model = Model::new(network, 1, Device::Cpu).unwrap();
-    model.load_weights(&formula::weights(network)).unwrap();
-    model
+    Model::from_weights(network, &formula::weights(network), Device::Cpu).unwrap()
 }
 
 fn pixels(shape: [usize; 4]) -> Tensor {
@@ -147,14 +146,44 @@ fn in_place_steps_change_no_gradient() {
     let gradients = [true, false].map(|in_place| {
         let mut model = with_formula(&network);
         model.steps.iter_mut().for_each(|s| s.in_place &= in_place);
-        let input = model.normalize(&pixels([4, 3, 33, 33])).set_requires_grad(true);
-        let embedding = model.forward(&input, Pass::Train(&[Slice { branch: Branch::Main, count: 4 }]));
+        let input = model.normalize(&pixels([2, 3, 33, 33])).set_requires_grad(true);
+        let embedding = model.forward(&input, Pass::Train(&[Slice { branch: Branch::Main, count: 2 }]));
         let loss = (&embedding * embedding.roll([1], [0])).sum(Kind::Float);
-        let wanted: Vec<_> =
-            model.parameters().into_iter().map(|(_, t)| t).chain(std::iter::once(&input)).collect::<Vec<_>>();
+        let wanted: Vec<_> = model.parameters().into_iter().map(|(_, t)| t).chain(std::iter::once(&input)).collect();
         Tensor::run_backward(&[&loss], &wanted, false, false).iter().map(list).collect::<Vec<_>>()
     });
     assert_eq!(gradients[0], gradients[1]);
+}
+
+/// Not in the repository; looked for beside it.
+const PRETRAINED: &str = "shared/data/resnet50-v1-imagenet-f16.safetensors";
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_imagenet_file_fills_a_resnet50_with_the_stride_in_its_first_convolution() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(path) = root.ancestors().skip(1).map(|folder| folder.join(PRETRAINED)).find(|p| p.exists()) else {
+        eprintln!("skipped: no {PRETRAINED} in a folder above {}", root.display());
+        return;
+    };
+    let backbone = BackboneSpec::Resnet { depth: 50, stride_in: StrideIn::Conv1 };
+    let network = build(&backbone, 8, 1).unwrap();
+    let (file, _) = Weights::load(&path).unwrap();
+    let mut weights = formula::weights(&network);
+    let report = apply_pretrained(&network, &mut weights, &file, AuxiliaryStart::CopyAll);
+    report.check(&network).unwrap();
+    assert_eq!(report.missing, ["embedding.weight", "embedding.bias"]);
+    assert_eq!(report.unexpected, [""; 0]);
+    let model = Model::from_weights(&network, &weights, Device::Cpu).unwrap();
+    let input = model.normalize(&pixels([2, 3, 64, 64]));
+    let answers = [Branch::Main, Branch::Aux(1)].map(|b| list(&tch::no_grad(|| model.forward(&input, Pass::Eval(b)))));
+    assert_eq!(answers[0], answers[1]);
+    assert!(answers[0].iter().all(|v| v.is_finite()));
+    // The other stride has the same shapes and other features.
+    let v15 = build(&BackboneSpec::Resnet { depth: 50, stride_in: StrideIn::Conv2 }, 8, 1).unwrap();
+    let v15 = Model::from_weights(&v15, &weights, Device::Cpu).unwrap();
+    let other = list(&tch::no_grad(|| v15.forward(&input, Pass::Eval(Branch::Main))));
+    assert!(largest_difference(&answers[0], &other) > 1e-2);
 }
 
 #[test]
@@ -203,6 +232,8 @@ fn a_pass_that_does_not_fit_the_batch_is_an_error() {
     let input = model.normalize(&pixels([4, 3, 8, 8]));
     let short = [Slice { branch: Branch::Main, count: 3 }];
     assert!(model.try_forward(&input, Pass::Train(&short)).unwrap_err().to_string().contains("[3]"));
+    let empty = [Slice { branch: Branch::Main, count: 4 }, Slice { branch: Branch::Aux(1), count: 0 }];
+    assert!(model.try_forward(&input, Pass::Train(&empty)).unwrap_err().to_string().contains("[4, 0]"));
     let error = model.try_forward(&input, Pass::Eval(Branch::Aux(2))).unwrap_err().to_string();
     assert!(error.contains("no branch `aux2`"), "{error}");
 }

@@ -1,0 +1,234 @@
+//! A running descent: tensors stay bound, one run per step gives loss, embedding and the next iterate.
+
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session};
+use ort::value::DynValue;
+
+use super::{Attack, OnnxEncoder, forward, join, padded, session, share};
+use crate::batch::ShapeError;
+use crate::encoder::{Descent, Distance, EncoderError, EncoderSpec, Evaluation, GradientSteps};
+use crate::onnx::AttackGraph;
+
+/// See [`GradientSteps`]; made by [`OnnxEncoder`].
+pub(super) struct OnnxDescent<'a> {
+    spec: &'a EncoderSpec,
+    names: &'a AttackGraph,
+    forward: &'a mut [Session],
+    attack: &'a mut [Session],
+    input: &'a str,
+    output: &'a str,
+    distance: Distance,
+    n: usize,
+    size: usize,
+    targets_per_sample: usize,
+    targets: Vec<f32>,
+    weights: Vec<f32>,
+    pieces: Vec<Piece>,
+    /// Share of gradient entries that are exactly zero, at the last step, `[n]`.
+    zero_share: Vec<f32>,
+}
+
+/// One fixed-size part of the batch. A piece always runs on the same session, to which its binding belongs.
+struct Piece {
+    binding: IoBinding,
+    /// Where the next evaluation happens.
+    x: DynValue,
+    /// What the last evaluation saw; absent while that is `x` itself.
+    evaluated: Option<DynValue>,
+}
+
+/// What one run gives for a full piece.
+struct Step {
+    embedding: Vec<f32>,
+    loss: Vec<f32>,
+    gradient_l1: Vec<f32>,
+    nonzero_share: Vec<f32>,
+}
+
+impl<'a> OnnxDescent<'a> {
+    pub(super) fn new(encoder: &'a mut OnnxEncoder, descent: &Descent<'_>) -> Result<Self, EncoderError> {
+        let (n, t, d) = (descent.start.len(), descent.targets_per_sample, encoder.spec.embedding_dim);
+        encoder.check_images("start", descent.start, n)?;
+        encoder.check_images("lower bound", descent.lower, n)?;
+        encoder.check_images("upper bound", descent.upper, n)?;
+        for (what, got, wanted) in
+            [("targets", descent.targets.len(), vec![n, t, d]), ("weights", descent.weights.len(), vec![n, t])]
+        {
+            if got != wanted.iter().product::<usize>() {
+                return Err(encoder.shape_error(ShapeError::Mismatch { what, got: vec![got], wanted }));
+            }
+        }
+        let size = encoder.batch_size;
+        let count = n.div_ceil(size);
+        encoder.ensure_forward(count)?;
+        encoder.ensure_attack(descent.distance, count)?;
+        let OnnxEncoder { spec, forward, attacks, input, output, .. } = encoder;
+        let missing = || EncoderError::Runtime { name: spec.name.clone(), reason: "no attack session".into() };
+        let Attack { names, sessions } = attacks.get_mut(&descent.distance).ok_or_else(missing)?;
+        let lanes = sessions.len().min(count).max(1);
+        let pieces = (0..count)
+            .map(|i| Piece::new(&sessions[i % lanes], spec, names, descent, i * size, size))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            spec,
+            names,
+            forward: forward.as_mut_slice(),
+            attack: sessions.as_mut_slice(),
+            input: input.as_str(),
+            output: output.as_str(),
+            distance: descent.distance,
+            n,
+            size,
+            targets_per_sample: t,
+            targets: descent.targets.to_vec(),
+            weights: descent.weights.to_vec(),
+            pieces,
+            zero_share: vec![],
+        })
+    }
+
+    fn loss(&self, sample: usize, embedding: &[f32]) -> f32 {
+        let (t, d) = (self.targets_per_sample, embedding.len());
+        let one = |k: usize| {
+            let target = &self.targets[(sample * t + k) * d..][..d];
+            f64::from(self.weights[sample * t + k]) * self.distance.between(embedding, target)
+        };
+        (0..t).map(one).sum::<f64>() as f32
+    }
+
+    fn not_finite(&self, what: &'static str, values: &[f32]) -> Result<(), EncoderError> {
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(()),
+            Some(sample) => Err(EncoderError::NotFinite { name: self.spec.name.clone(), what, sample }),
+        }
+    }
+}
+
+impl Piece {
+    fn new(
+        attack: &Session,
+        spec: &EncoderSpec,
+        names: &AttackGraph,
+        descent: &Descent<'_>,
+        start: usize,
+        size: usize,
+    ) -> Result<Self, EncoderError> {
+        let failed = session::failed(&spec.name);
+        let [c, h, w] = spec.input;
+        let (t, d) = (descent.targets_per_sample, spec.embedding_dim);
+        let image = [size, c, h, w];
+        let make = |shape: &[usize], data: &[f32]| {
+            let stride = shape[1..].iter().product();
+            session::tensor(&spec.name, shape, padded(data, stride, start, size))
+        };
+        let x = make(&image, descent.start.as_slice())?.into_dyn();
+        let mut binding = attack.create_binding().map_err(&failed)?;
+        for (input, value) in [
+            (&names.lower, make(&image, descent.lower.as_slice())?),
+            (&names.upper, make(&image, descent.upper.as_slice())?),
+            (&names.targets, make(&[size, t, d], descent.targets)?),
+            (&names.weights, make(&[size, t], descent.weights)?),
+        ] {
+            binding.bind_input(input, &value).map_err(&failed)?;
+        }
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+        let memory = memory.map_err(&failed)?;
+        for output in [&names.x_next, &names.embedding, &names.loss, &names.gradient_l1, &names.nonzero_share] {
+            binding.bind_output_to_device(output, &memory).map_err(&failed)?;
+        }
+        Ok(Self { binding, x, evaluated: None })
+    }
+
+    fn step(
+        &mut self,
+        session: &mut Session,
+        spec: &EncoderSpec,
+        names: &AttackGraph,
+        steps: Vec<f32>,
+    ) -> Result<Step, EncoderError> {
+        let failed = session::failed(&spec.name);
+        let c = spec.input[0];
+        let steps = session::tensor(&spec.name, &[steps.len() / c, c, 1, 1], steps)?;
+        self.binding.bind_input(&names.step_size, &steps).map_err(&failed)?;
+        self.binding.bind_input(&names.x, &self.x).map_err(&failed)?;
+        let mut outputs = session.run_binding(&self.binding).map_err(&failed)?;
+        let missing = |name: &str| EncoderError::Runtime {
+            name: spec.name.clone(),
+            reason: format!("output `{name}` is missing"),
+        };
+        let read = |name: &str| -> Result<Vec<f32>, EncoderError> {
+            let value = outputs.get(name).ok_or_else(|| missing(name))?;
+            Ok(value.try_extract_tensor::<f32>().map_err(&failed)?.1.to_vec())
+        };
+        let step = Step {
+            embedding: read(&names.embedding)?,
+            loss: read(&names.loss)?,
+            gradient_l1: read(&names.gradient_l1)?,
+            nonzero_share: read(&names.nonzero_share)?,
+        };
+        let next = outputs.remove(&names.x_next).ok_or_else(|| missing(&names.x_next))?;
+        self.evaluated = Some(std::mem::replace(&mut self.x, next));
+        Ok(step)
+    }
+}
+
+impl GradientSteps for OnnxDescent<'_> {
+    fn step(&mut self, step_size: &[f32]) -> Result<Evaluation, EncoderError> {
+        let (n, c, size) = (self.n, self.spec.input[0], self.size);
+        if step_size.len() != n * c {
+            let source = ShapeError::Mismatch { what: "step size", got: vec![step_size.len()], wanted: vec![n, c] };
+            return Err(EncoderError::Shape { name: self.spec.name.clone(), source });
+        }
+        let (spec, names) = (self.spec, self.names);
+        let lanes = self.attack.len().min(self.pieces.len()).max(1);
+        // Each lane owns one session and the pieces that belong to it.
+        let mut owned: Vec<(&mut Session, Vec<&mut Piece>)> =
+            self.attack.iter_mut().take(lanes).map(|s| (s, vec![])).collect();
+        let count = self.pieces.len();
+        for (i, piece) in self.pieces.iter_mut().enumerate() {
+            owned[i % lanes].1.push(piece);
+        }
+        let work = |(session, pieces): &mut (&mut Session, Vec<&mut Piece>), i: usize| {
+            let steps = padded(step_size, c, i * size, size);
+            pieces[i / lanes].step(session, spec, names, steps)
+        };
+        let steps = share(&mut owned, count, work)?;
+
+        let per_sample = |pick: &dyn Fn(&Step) -> &[f32]| {
+            let mut all: Vec<f32> = steps.iter().flat_map(pick).copied().collect();
+            all.truncate(n);
+            all
+        };
+        let loss = per_sample(&|s| &s.loss);
+        self.not_finite("gradient", &per_sample(&|s| &s.gradient_l1))?;
+        self.not_finite("loss", &loss)?;
+        self.zero_share = per_sample(&|s| &s.nonzero_share).iter().map(|v| 1.0 - v).collect();
+        let embeddings = steps.into_iter().map(|s| s.embedding).collect();
+        Ok(Evaluation { loss, embeddings: join(&spec.name, n, spec.embedding_dim, size, embeddings)? })
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation, EncoderError> {
+        let (spec, input, output) = (self.spec, self.input, self.output);
+        let iterates: Vec<&DynValue> = self.pieces.iter().map(|p| &p.x).collect();
+        let work = |session: &mut Session, i: usize| forward(session, &spec.name, input, output, iterates[i]);
+        let rows = share(self.forward, iterates.len(), work)?;
+        let embeddings = join(&spec.name, self.n, spec.embedding_dim, self.size, rows)?;
+        self.pieces.iter_mut().for_each(|p| p.evaluated = None);
+        let loss: Vec<f32> = (0..self.n).map(|i| self.loss(i, embeddings.row(i))).collect();
+        Ok(Evaluation { loss, embeddings })
+    }
+
+    fn copy_evaluated(&self, i: usize, out: &mut [f32]) {
+        let piece = &self.pieces[i / self.size];
+        let value = piece.evaluated.as_ref().unwrap_or(&piece.x);
+        // The value was made as a float32 tensor of whole images.
+        if let Ok((_, data)) = value.try_extract_tensor::<f32>() {
+            let stride = data.len() / self.size;
+            out.copy_from_slice(&data[i % self.size * stride..][..stride]);
+        }
+    }
+
+    fn zero_gradient_share(&self) -> Option<&[f32]> {
+        (!self.zero_share.is_empty()).then_some(&self.zero_share)
+    }
+}

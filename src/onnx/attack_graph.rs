@@ -1,0 +1,260 @@
+//! From a model to one graph that evaluates the loss, its gradient and the next iterate of an attack.
+//!
+//! `(x, lower, upper, step_size, targets, weights) → (x_next, embedding, loss, gradient_l1, nonzero_share)`.
+//! Losses are per sample, so that the result of one image does not depend on its batch.
+
+use super::access::Dim;
+use super::differentiate;
+use super::file::OnnxError;
+use super::graph::{FLOAT, GraphBuilder};
+use super::opset;
+use super::proto::{AttributeProto, ModelProto};
+use super::shape::{Facts, fixed, show};
+
+/// How distances enter the loss; the same choice as `encoder::Distance`, which a lower layer may not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LossDistance {
+    /// `‖a − b‖²`.
+    SquaredEuclidean,
+    /// `‖a − b‖`, gradient 0 at `a = b`.
+    Euclidean,
+}
+
+/// What the caller decides.
+#[derive(Debug, Clone)]
+pub struct AttackGraphOptions {
+    /// Distance in the loss.
+    pub distance: LossDistance,
+    /// Fixed batch size; symbolic as in the model if absent.
+    pub batch_size: Option<usize>,
+    /// Targets per sample, T; symbolic if absent.
+    pub targets_per_sample: Option<usize>,
+    /// Whether the gradient itself is an output too (for tests and checks).
+    pub gradient_output: bool,
+}
+
+/// The emitted graph and the names of its inputs and outputs.
+#[derive(Debug, Clone)]
+pub struct AttackGraph {
+    /// The graph.
+    pub model: ModelProto,
+    /// Current iterate, `[n, c, h, w]`.
+    pub x: String,
+    /// Lower bound of every pixel, `[n, c, h, w]`.
+    pub lower: String,
+    /// Upper bound of every pixel, `[n, c, h, w]`.
+    pub upper: String,
+    /// Step per sample and channel, `[n, c, 1, 1]`.
+    pub step_size: String,
+    /// Target embeddings, `[n, T, d]`.
+    pub targets: String,
+    /// Weight of each target, `[n, T]`.
+    pub weights: String,
+    /// Output: `clip(x − step · sign(gradient), lower, upper)`.
+    pub x_next: String,
+    /// Output: the embedding of `x`, `[n, d]`.
+    pub embedding: String,
+    /// Output: the loss at `x`, `[n]`.
+    pub loss: String,
+    /// Output: sum of the absolute gradient entries, `[n]`; not finite if any entry is not.
+    pub gradient_l1: String,
+    /// Output: share of gradient entries that are not exactly zero, `[n]`.
+    pub nonzero_share: String,
+    /// Output, if asked for: the gradient, `[n, c, h, w]`.
+    pub gradient: Option<String>,
+}
+
+/// An image encoder as its file declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// Name of the image input.
+    pub input: String,
+    /// `[n, c, h, w]`; the batch may be a symbol.
+    pub input_dims: [Dim; 4],
+    /// Name of the embedding output.
+    pub output: String,
+    /// Entries of one embedding, if the file says so.
+    pub embedding_dim: Option<usize>,
+}
+
+/// Checks that the model is an image encoder: one float32 input `[n, c, h, w]`, one float32 output `[n, d]`.
+///
+/// # Errors
+/// [`OnnxError::Graph`] saying what was found and what is wanted.
+pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
+    let fail = |reason: String| Err(OnnxError::Graph(format!("not an image encoder: {reason}")));
+    let Some(graph) = &model.graph else { return fail("no graph".into()) };
+    let inputs: Vec<_> = graph.true_inputs().collect();
+    let names = |list: &[&super::proto::ValueInfoProto]| {
+        let names: Vec<String> = list.iter().map(|v| format!("`{}`", v.name)).collect();
+        names.join(", ")
+    };
+    let [input] = inputs[..] else {
+        return fail(format!("{} inputs ({}), wanted one image [n, c, h, w]", inputs.len(), names(&inputs)));
+    };
+    let outputs: Vec<_> = graph.output.iter().collect();
+    let [output] = outputs[..] else {
+        return fail(format!(
+            "{} outputs ({}), wanted one embedding [n, d]; export the embedding alone",
+            outputs.len(),
+            names(&outputs)
+        ));
+    };
+    for value in [input, output] {
+        if value.elem_type() != Some(FLOAT) {
+            let got = value.elem_type().map_or("no tensor".into(), super::proto::data_type::name);
+            return fail(format!("`{}` is {got}, wanted float32", value.name));
+        }
+    }
+    let dims = input.dims().unwrap_or_default();
+    let Ok(input_dims) = <[Dim; 4]>::try_from(dims.clone()) else {
+        return fail(format!("input `{}` has shape {}, wanted [n, c, h, w]", input.name, show(&dims)));
+    };
+    let declared = output.dims();
+    let facts = Facts::infer(graph)?;
+    let found = facts.shape(&output.name).map(<[Dim]>::to_vec).or_else(|| declared.clone());
+    let embedding_dim = match found.as_deref() {
+        None => None,
+        Some([_, d]) => d.fixed().or_else(|| declared.as_ref()?.get(1)?.fixed()),
+        Some(other) => {
+            return fail(format!("output `{}` has shape {}, wanted [n, d]", output.name, show(other)));
+        }
+    };
+    Ok(Signature { input: input.name.clone(), input_dims, output: output.name.clone(), embedding_dim })
+}
+
+/// Emits the attack graph of a model. Image sizes must be fixed.
+///
+/// # Errors
+/// [`OnnxError::Graph`] if the model is no image encoder or its image size is not fixed; [`OnnxError::NoRule`] or
+/// [`OnnxError::Node`] naming the node that cannot be differentiated.
+pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGraph, OnnxError> {
+    let signature = signature(&model)?;
+    let [batch, image @ ..] = signature.input_dims.clone();
+    let Some(image) = fixed(&image) else {
+        let shape = show(&signature.input_dims);
+        return Err(OnnxError::Graph(format!("input `{}` has shape {shape}, wanted a fixed c, h, w", signature.input)));
+    };
+    let batch = options.batch_size.map_or(batch, Dim::Fixed);
+    let mut model = opset::lift(model)?;
+    let shape: Vec<Dim> = std::iter::once(batch.clone()).chain(image.iter().map(|d| Dim::Fixed(*d))).collect();
+    if let Some(graph) = &mut model.graph {
+        fix_input(graph, &signature.input, &shape);
+        graph.output.clear();
+        // Declared inner shapes may carry another batch size.
+        graph.value_info.clear();
+    }
+    let facts = Facts::infer(model.graph.as_ref().unwrap_or(&super::proto::GraphProto::default()))?;
+    let mut b = GraphBuilder::extend(model);
+
+    let d = signature.embedding_dim.map_or(Dim::Symbol("d".into()), Dim::Fixed);
+    let t = options.targets_per_sample.map_or(Dim::Symbol("t".into()), Dim::Fixed);
+    let x = signature.input.clone();
+    let embedding = signature.output.clone();
+    let lower = b.input("lower", FLOAT, &shape);
+    let upper = b.input("upper", FLOAT, &shape);
+    let step_size = b.input("step_size", FLOAT, &[batch.clone(), image[0].into(), 1.into(), 1.into()]);
+    let targets = b.input("targets", FLOAT, &[batch.clone(), t.clone(), d.clone()]);
+    let weights = b.input("weights", FLOAT, &[batch.clone(), t]);
+
+    let (loss, seed) = loss_head(&mut b, options.distance, &embedding, &targets, &weights);
+    let gradient = differentiate::backward(&mut b, &facts, &x, &embedding, &seed)?;
+
+    let sign = b.named_node("Sign", "direction", &[&gradient], vec![]);
+    let step = b.named_node("Mul", "step", &[&sign, &step_size], vec![]);
+    let moved = b.named_node("Sub", "moved", &[&x, &step], vec![]);
+    let raised = b.named_node("Max", "raised", &[&moved, &lower], vec![]);
+    let x_next = b.named_node("Min", "x_next", &[&raised, &upper], vec![]);
+
+    let axes = b.list(&[1, 2, 3]);
+    let drop = || vec![AttributeProto::int("keepdims", 0)];
+    let gradient_l1 = b.named_node("ReduceL1", "gradient_l1", &[&gradient, &axes], drop());
+    let magnitude = b.named_node("Abs", "moves", &[&sign], vec![]);
+    let nonzero_share = b.named_node("ReduceMean", "nonzero_share", &[&magnitude, &axes], drop());
+
+    b.output(&x_next, FLOAT, &shape);
+    b.output(&embedding, FLOAT, &[batch.clone(), d]);
+    for per_sample in [&loss, &gradient_l1, &nonzero_share] {
+        b.output(per_sample, FLOAT, std::slice::from_ref(&batch));
+    }
+    let gradient = options.gradient_output.then(|| {
+        let name = b.named_node("Identity", "gradient", &[&gradient], vec![]);
+        b.output(&name, FLOAT, &shape);
+        name
+    });
+    let model = b.finish();
+    Ok(AttackGraph {
+        model,
+        x,
+        lower,
+        upper,
+        step_size,
+        targets,
+        weights,
+        x_next,
+        embedding,
+        loss,
+        gradient_l1,
+        nonzero_share,
+        gradient,
+    })
+}
+
+/// The model alone, with its batch size fixed.
+pub fn with_batch_size(mut model: ModelProto, batch_size: usize) -> ModelProto {
+    if let (Ok(signature), Some(graph)) = (signature(&model), &mut model.graph) {
+        let mut shape = signature.input_dims.to_vec();
+        shape[0] = Dim::Fixed(batch_size);
+        fix_input(graph, &signature.input, &shape);
+        graph.value_info.clear();
+        if let Some(output) = graph.output.first_mut() {
+            let d = signature.embedding_dim.map_or(Dim::Symbol("d".into()), Dim::Fixed);
+            *output = super::proto::ValueInfoProto::tensor(&output.name, FLOAT, &[Dim::Fixed(batch_size), d]);
+        }
+    }
+    model
+}
+
+fn fix_input(graph: &mut super::proto::GraphProto, input: &str, shape: &[Dim]) {
+    for value in graph.input.iter_mut().filter(|v| v.name == input) {
+        *value = super::proto::ValueInfoProto::tensor(input, FLOAT, shape);
+    }
+}
+
+/// `loss[n] = Σ_t weights[n, t] · distance(embedding[n], targets[n, t])`, and its gradient by the embedding.
+fn loss_head(
+    b: &mut GraphBuilder,
+    distance: LossDistance,
+    embedding: &str,
+    targets: &str,
+    weights: &str,
+) -> (String, String) {
+    let [second, last] = [b.list(&[1]), b.list(&[2])];
+    let drop = || vec![AttributeProto::int("keepdims", 0)];
+    let row = b.named_node("Unsqueeze", "embedding_row", &[embedding, &second], vec![]);
+    let difference = b.named_node("Sub", "difference", &[&row, targets], vec![]);
+    let squares = b.named_node("Mul", "squares", &[&difference, &difference], vec![]);
+    let squared = b.named_node("ReduceSum", "squared_distance", &[&squares, &last], drop());
+    let (distances, slopes) = match distance {
+        LossDistance::SquaredEuclidean => {
+            let two = b.scalar(2.0);
+            let slopes = b.named_node("Mul", "slopes", &[weights, &two], vec![]);
+            (squared, slopes)
+        }
+        LossDistance::Euclidean => {
+            let root = b.named_node("Sqrt", "distance", &[&squared], vec![]);
+            // At equality the difference is 0 and the quotient finite, so the gradient is 0. The floor is the root of
+            // the smallest normal number: below it the square has lost its digits anyway.
+            let floor = b.scalar(f32::MIN_POSITIVE.sqrt());
+            let floored = b.named_node("Max", "distance_floored", &[&root, &floor], vec![]);
+            let slopes = b.named_node("Div", "slopes", &[weights, &floored], vec![]);
+            (root, slopes)
+        }
+    };
+    let weighted = b.named_node("Mul", "weighted", &[weights, &distances], vec![]);
+    let loss = b.named_node("ReduceSum", "loss", &[&weighted, &second], drop());
+    let slopes = b.named_node("Unsqueeze", "slopes_column", &[&slopes, &last], vec![]);
+    let pulls = b.named_node("Mul", "pulls", &[&slopes, &difference], vec![]);
+    let seed = b.named_node("ReduceSum", "grad_embedding", &[&pulls, &second], drop());
+    (loss, seed)
+}

@@ -1,0 +1,171 @@
+//! What the rules write on: the graph under construction, what is known of its values, and the gradients so far.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::onnx::access::Dim;
+use crate::onnx::file::OnnxError;
+use crate::onnx::graph::GraphBuilder;
+use crate::onnx::proto::{AttributeProto, NodeProto};
+use crate::onnx::shape::Facts;
+
+/// State of one backward pass.
+pub struct Tape<'a> {
+    builder: &'a mut GraphBuilder,
+    facts: &'a Facts,
+    /// Values that depend on the input.
+    active: HashSet<String>,
+    /// How many nodes read a value.
+    readers: HashMap<String, usize>,
+    /// Node that makes a value.
+    makers: HashMap<String, usize>,
+    nodes: &'a [NodeProto],
+    /// Contributions to the gradient of each value.
+    gradients: HashMap<String, Vec<String>>,
+    /// Per-channel factors that the gradient of a convolution's output still has to be multiplied with.
+    channel_factors: HashMap<String, Vec<f32>>,
+}
+
+impl<'a> Tape<'a> {
+    pub(super) fn new(builder: &'a mut GraphBuilder, facts: &'a Facts, nodes: &'a [NodeProto], input: &str) -> Self {
+        let mut active = HashSet::from([input.to_string()]);
+        let mut readers = HashMap::new();
+        let mut makers = HashMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            for name in node.input.iter().filter(|i| !i.is_empty()) {
+                *readers.entry(name.clone()).or_insert(0) += 1;
+            }
+            makers.extend(node.output.iter().map(|o| (o.clone(), index)));
+            // A shape carries no gradient.
+            if node.op_type != "Shape" && node.input.iter().any(|i| active.contains(i)) {
+                active.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
+            }
+        }
+        let (gradients, channel_factors) = (HashMap::new(), HashMap::new());
+        Self { builder, facts, active, readers, makers, nodes, gradients, channel_factors }
+    }
+
+    /// Whether a value depends on the image, so that its gradient is wanted.
+    pub fn wants(&self, value: &str) -> bool {
+        self.active.contains(value)
+    }
+
+    /// Adds a contribution to the gradient of a value; does nothing for a constant.
+    pub fn add(&mut self, value: &str, gradient: String) {
+        if self.wants(value) {
+            self.gradients.entry(value.into()).or_default().push(gradient);
+        }
+    }
+
+    /// The sum of all contributions; absent if there are none.
+    pub(super) fn take(&mut self, value: &str) -> Option<String> {
+        let mut parts = self.gradients.remove(value)?.into_iter();
+        let first = parts.next()?;
+        Some(parts.fold(first, |sum, part| self.node("Add", &[&sum, &part], vec![])))
+    }
+
+    /// Emits a node of the backward pass.
+    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        self.builder.named_node(op, &format!("grad_{}", op.to_lowercase()), inputs, attributes)
+    }
+
+    /// The graph under construction, for constants.
+    pub fn builder(&mut self) -> &mut GraphBuilder {
+        self.builder
+    }
+
+    /// What is known about the forward values.
+    pub fn facts(&self) -> &'a Facts {
+        self.facts
+    }
+
+    /// Gives a forward node one more output; returns its name.
+    pub(super) fn extra_output(&mut self, node: &NodeProto, position: usize, hint: &str) -> String {
+        if let Some(name) = node.output.get(position).filter(|o| !o.is_empty()) {
+            return name.clone();
+        }
+        let name = self.builder.unique(hint);
+        let forward = self.builder.graph_mut().node.iter_mut().find(|n| n.output.first() == node.output.first());
+        if let Some(forward) = forward {
+            forward.output.resize(position + 1, String::new());
+            forward.output[position].clone_from(&name);
+        }
+        name
+    }
+
+    /// The node that makes `value`, if `value` has that operator and no other reader: then a factor on its gradient
+    /// may be moved into the maker's weights.
+    pub(super) fn sole_maker(&self, value: &str, op: &str) -> Option<&'a NodeProto> {
+        let node = &self.nodes[*self.makers.get(value)?];
+        (node.op_type == op && self.readers.get(value) == Some(&1)).then_some(node)
+    }
+
+    /// Postpones a per-channel factor on the gradient of `value` to the rule of its maker.
+    pub(super) fn postpone_factor(&mut self, value: &str, factor: Vec<f32>) {
+        self.channel_factors.insert(value.into(), factor);
+    }
+
+    /// The factor postponed to this value, if any.
+    pub(super) fn postponed_factor(&mut self, value: &str) -> Option<Vec<f32>> {
+        self.channel_factors.remove(value)
+    }
+
+    /// The shape of a forward value, or an error naming the node that needs it.
+    pub fn shape(&self, node: &NodeProto, value: &str) -> Result<&'a [Dim], OnnxError> {
+        self.facts.shape(value).ok_or_else(|| self.unsupported(node, format!("the shape of `{value}` cannot be told")))
+    }
+
+    /// An error about this node.
+    pub fn unsupported(&self, node: &NodeProto, reason: impl Into<String>) -> OnnxError {
+        OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason: reason.into() }
+    }
+
+    /// Name of input `i`.
+    pub fn input<'n>(&self, node: &'n NodeProto, i: usize) -> Result<&'n str, OnnxError> {
+        node.input_name(i).ok_or_else(|| self.unsupported(node, format!("input {i} is missing")))
+    }
+
+    /// `gradient` with the shape that `value` has when the graph runs.
+    pub fn reshape_like(&mut self, gradient: &str, value: &str) -> String {
+        let shape = self.node("Shape", &[value], vec![]);
+        self.node("Reshape", &[gradient, &shape], vec![])
+    }
+
+    /// `gradient` repeated to the shape that `value` has when the graph runs.
+    pub fn expand_like(&mut self, gradient: &str, value: &str) -> String {
+        let shape = self.node("Shape", &[value], vec![]);
+        self.node("Expand", &[gradient, &shape], vec![])
+    }
+
+    /// `gradient` times a number.
+    pub fn scale(&mut self, gradient: &str, factor: f32) -> String {
+        let factor = self.builder.scalar(factor);
+        self.node("Mul", &[gradient, &factor], vec![])
+    }
+
+    /// 1 where `value` is positive, 0 elsewhere. `Clip(value · 1e38, 0, 1)` rather than a comparison: it stays in the
+    /// blocked layout of ONNX Runtime's convolutions (12 % of a ResNet-50 step). It is exact for 0 and for every
+    /// value above 1e-38.
+    pub fn positive_mask(&mut self, value: &str) -> String {
+        let large = self.scale(value, 1e38);
+        let (zero, one) = (self.builder.scalar(0.0), self.builder.scalar(1.0));
+        self.node("Clip", &[&large, &zero, &one], vec![])
+    }
+
+    /// Sums `gradient`, which has the shape of the node's output, down to the shape of a broadcast input.
+    pub fn unbroadcast(&mut self, node: &NodeProto, gradient: &str, value: &str) -> Result<String, OnnxError> {
+        let output = node.output.first().map_or("", String::as_str);
+        let (from, to) = (self.shape(node, output)?, self.shape(node, value)?);
+        if from == to {
+            return Ok(gradient.to_string());
+        }
+        let lead = from.len() - to.len();
+        let spread = |axis: &usize| *axis < lead || (to[axis - lead] == Dim::Fixed(1) && from[*axis] != Dim::Fixed(1));
+        let axes: Vec<i64> = (0..from.len()).filter(spread).map(|a| a as i64).collect();
+        let mut gradient = gradient.to_string();
+        if !axes.is_empty() {
+            let axes = self.builder.list(&axes);
+            gradient = self.node("ReduceSum", &[&gradient, &axes], vec![AttributeProto::int("keepdims", 1)]);
+        }
+        Ok(if lead == 0 { gradient } else { self.reshape_like(&gradient, value) })
+    }
+}

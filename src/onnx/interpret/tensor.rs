@@ -1,0 +1,104 @@
+//! Dense row-major tensors of `f64`; integers and booleans are held as exact floats.
+
+/// A dense row-major tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Axes.
+    pub shape: Vec<usize>,
+    /// Entries, row-major.
+    pub data: Vec<f64>,
+}
+
+impl Tensor {
+    /// A tensor from `f32` entries.
+    pub fn from_f32(shape: &[usize], data: &[f32]) -> Self {
+        Self { shape: shape.to_vec(), data: data.iter().map(|v| f64::from(*v)).collect() }
+    }
+
+    /// All entries 0.
+    pub fn zeros(shape: &[usize]) -> Self {
+        Self { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] }
+    }
+
+    /// Entries as integers.
+    pub fn integers(&self) -> Vec<i64> {
+        self.data.iter().map(|v| *v as i64).collect()
+    }
+
+    /// Each entry through a function.
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        Self { shape: self.shape.clone(), data: self.data.iter().map(|v| f(*v)).collect() }
+    }
+
+    /// Row-major strides.
+    pub fn strides(&self) -> Vec<usize> {
+        strides(&self.shape)
+    }
+
+    /// Two tensors entry by entry with broadcasting; absent if the shapes do not fit.
+    pub fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Option<Self> {
+        let shape = broadcast(&self.shape, &other.shape)?;
+        let (a, b) = (self.expand(&shape)?, other.expand(&shape)?);
+        let data = a.data.iter().zip(&b.data).map(|(x, y)| f(*x, *y)).collect();
+        Some(Self { shape, data })
+    }
+
+    /// Repeated to `shape`; absent if that is no repetition of this one.
+    pub fn expand(&self, shape: &[usize]) -> Option<Self> {
+        let lead = shape.len().checked_sub(self.shape.len())?;
+        let own = self.strides();
+        let mut steps = vec![0; shape.len()];
+        for (axis, size) in self.shape.iter().enumerate() {
+            match (*size, shape[axis + lead]) {
+                (a, b) if a == b => steps[axis + lead] = own[axis],
+                (1, _) => {}
+                _ => return None,
+            }
+        }
+        Some(self.gather(shape, 0, &steps.iter().map(|s| *s as isize).collect::<Vec<_>>()))
+    }
+
+    /// Entries at `start + Σ index · step`, for every index of `shape`.
+    pub fn gather(&self, shape: &[usize], start: usize, steps: &[isize]) -> Self {
+        let count = shape.iter().product();
+        let mut data = Vec::with_capacity(count);
+        let mut index = vec![0; shape.len()];
+        let mut at = start as isize;
+        for _ in 0..count {
+            data.push(self.data[at as usize]);
+            for axis in (0..shape.len()).rev() {
+                index[axis] += 1;
+                at += steps[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                at -= steps[axis] * shape[axis] as isize;
+                index[axis] = 0;
+            }
+        }
+        Self { shape: shape.to_vec(), data }
+    }
+}
+
+/// Row-major strides of a shape.
+pub fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// The common shape of two, by ONNX's rule; absent if there is none.
+pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[usize], axis: usize| (axis + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
+    (0..rank)
+        .map(|axis| match (at(a, axis), at(b, axis)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! Lifting older files to the operator set that the backward pass is written in.
+//!
+//! Most operators of an encoder have not changed their meaning for years; a file is lifted by changing its version
+//! number and moving the few attributes that became inputs. What cannot be lifted so is a clear error.
+
+use super::file::OnnxError;
+use super::graph::{GraphBuilder, OPSET};
+use super::proto::{ModelProto, NodeProto, attribute_type};
+
+/// Operators whose meaning is the same in every set from the given one up to today's, for what we do with them.
+const STABLE: &[(&str, i64)] = &[
+    ("Abs", 6),
+    ("Add", 7),
+    ("And", 7),
+    ("AveragePool", 7),
+    ("BatchNormalization", 9),
+    ("Cast", 6),
+    ("Ceil", 6),
+    ("Concat", 4),
+    ("Constant", 1),
+    ("ConstantOfShape", 9),
+    ("Conv", 1),
+    ("ConvTranspose", 1),
+    ("Div", 7),
+    ("Equal", 7),
+    ("Erf", 9),
+    ("Exp", 6),
+    ("Expand", 8),
+    ("Flatten", 1),
+    ("Floor", 6),
+    ("Gather", 1),
+    ("Gemm", 7),
+    ("GlobalAveragePool", 1),
+    ("GlobalMaxPool", 1),
+    ("Greater", 7),
+    ("HardSigmoid", 6),
+    ("Identity", 1),
+    ("InstanceNormalization", 6),
+    ("LRN", 1),
+    ("LeakyRelu", 6),
+    ("Less", 7),
+    ("Log", 6),
+    ("MatMul", 1),
+    ("Max", 8),
+    ("MaxPool", 1),
+    ("Min", 8),
+    ("Mul", 7),
+    ("Neg", 6),
+    ("PRelu", 7),
+    ("Pad", 11),
+    ("Pow", 7),
+    ("Range", 11),
+    ("Reciprocal", 6),
+    ("Relu", 6),
+    ("Reshape", 5),
+    ("Shape", 1),
+    ("Sigmoid", 6),
+    ("Slice", 10),
+    ("Softmax", 13),
+    ("Sqrt", 6),
+    ("Sub", 7),
+    ("Tanh", 6),
+    ("Transpose", 1),
+    ("Where", 9),
+];
+
+/// Attributes that became an input: operator, attribute, the set in which they did.
+const MOVED: &[(&str, &str, i64)] = &[
+    ("ReduceSum", "axes", 13),
+    ("Squeeze", "axes", 13),
+    ("Unsqueeze", "axes", 13),
+    ("ReduceL1", "axes", 18),
+    ("ReduceL2", "axes", 18),
+    ("ReduceMax", "axes", 18),
+    ("ReduceMean", "axes", 18),
+    ("ReduceMin", "axes", 18),
+];
+
+/// Lifts a model to [`OPSET`]; newer files stay as they are.
+///
+/// # Errors
+/// [`OnnxError::Node`] for a node whose operator changed its meaning since the file's version.
+pub fn lift(mut model: ModelProto) -> Result<ModelProto, OnnxError> {
+    let from = model.opset();
+    if from >= OPSET {
+        return Ok(model);
+    }
+    let nodes = model.graph.as_mut().map(|g| std::mem::take(&mut g.node)).unwrap_or_default();
+    let mut builder = GraphBuilder::extend(model);
+    let nodes = nodes.into_iter().map(|n| lift_node(&mut builder, n, from)).collect::<Result<Vec<_>, _>>()?;
+    let mut model = builder.finish();
+    if let Some(graph) = &mut model.graph {
+        graph.node = nodes;
+    }
+    model.ir_version = model.ir_version.max(super::graph::IR_VERSION);
+    for set in model.opset_import.iter_mut().filter(|o| o.domain.is_empty() || o.domain == "ai.onnx") {
+        set.version = OPSET;
+    }
+    Ok(model)
+}
+
+fn lift_node(builder: &mut GraphBuilder, mut node: NodeProto, from: i64) -> Result<NodeProto, OnnxError> {
+    if !node.is_onnx() || STABLE.iter().any(|(op, since)| *op == node.op_type && from >= *since) {
+        return Ok(node);
+    }
+    if let Some((_, name, since)) = MOVED.iter().find(|(op, ..)| *op == node.op_type) {
+        if from < *since
+            && let Some(at) = node.attribute.iter().position(|a| a.name == *name)
+        {
+            let axes = node.attribute.remove(at).ints;
+            node.input.push(builder.list(&axes));
+        }
+        return Ok(node);
+    }
+    match node.op_type.as_str() {
+        // Bounds became inputs in 11.
+        "Clip" => {
+            if from < 11 {
+                for name in ["min", "max"] {
+                    let bound = node.attribute(name).and_then(|a| a.f);
+                    node.input.push(bound.map_or_else(String::new, |b| builder.scalar(b)));
+                }
+                node.attribute.clear();
+            }
+            Ok(node)
+        }
+        // The ratio became an input in 12; at inference it means nothing.
+        "Dropout" => {
+            node.attribute.retain(|a| a.r#type != attribute_type::FLOAT);
+            node.input.truncate(1);
+            Ok(node)
+        }
+        _ => Err(OnnxError::Node {
+            node: node.label().into(),
+            op: node.op_type.clone(),
+            reason: format!(
+                "the file uses operator set {from} and this operator changed since; export it again with opset {OPSET}"
+            ),
+        }),
+    }
+}
