@@ -8,6 +8,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord};
 use super::model::{Model, ModelError};
+use super::pretrained::{self, PretrainedError};
 use super::sampler::{Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::selection;
@@ -34,6 +35,9 @@ pub enum TrainError {
     /// The model cannot be made or filled.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The pretrained file cannot be used.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
     /// No batches can be drawn.
     #[error("sampler: {0}")]
     Sampler(#[from] SamplerError),
@@ -94,7 +98,7 @@ pub struct TrainJob<'a> {
     pub seed: u64,
     /// On what.
     pub images: &'a ImageSet,
-    /// Weights to begin with, of every branch; `None` begins at random.
+    /// Weights to begin with, of every branch; `None` begins with the recipe's pretrained file, or at random.
     pub start: Option<&'a Weights>,
     /// Where libtorch computes.
     pub device: Device,
@@ -181,10 +185,16 @@ impl<'a> Training<'a> {
         let recipe = job.recipe;
         let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
         let mut model = Model::new(&network, job.seed, job.device)?;
-        if let Some(start) = job.start {
-            model.load_weights(start)?;
+        let Quirks { selection, auxiliary_start, .. } = Quirks::resolve(recipe.preset, &recipe.quirks);
+        match (job.start, &recipe.weights) {
+            (Some(start), _) => model.load_weights(start)?,
+            (None, Some(spec)) => {
+                let file = pretrained::load(spec)?;
+                let weights = pretrained::overlay(&network, model.to_weights(), &file, auxiliary_start)?;
+                model.load_weights(&weights)?;
+            }
+            (None, None) => {}
         }
-        let selection = Quirks::resolve(recipe.preset, &recipe.quirks).selection;
         let mut training = Self {
             job,
             loader: Loader::new(

@@ -14,6 +14,7 @@ pub(crate) mod formula;
 mod job;
 pub mod loss;
 pub mod model;
+pub mod pretrained;
 pub mod sampler;
 pub mod schedule;
 mod selection;
