@@ -357,3 +357,42 @@ fn reshape(from: &[Dim], list: &[Dim], allow_zero: bool) -> Option<Vec<Dim>> {
     };
     Some(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::{Net, little_resnet, uniform};
+    use crate::onnx::interpret::{self, Tensor};
+
+    #[test]
+    fn every_shape_is_the_one_that_a_run_has() {
+        let model = little_resnet(13, 11);
+        let facts = Facts::infer(model.graph.as_ref().unwrap()).unwrap();
+        let x = Tensor::from_f32(&[2, 3, 13, 11], &uniform(1, 858, 0.0, 1.0));
+        for (name, value) in interpret::run(&model, &[("image", x)]).unwrap() {
+            let told = facts.shape(&name).unwrap_or_else(|| panic!("no shape for {name}"));
+            let told: Vec<usize> = told.iter().map(|d| d.fixed().unwrap_or(2)).collect();
+            assert_eq!(told, value.shape, "{name}");
+        }
+    }
+
+    #[test]
+    fn reshape_follows_the_batch_symbol() {
+        let dims = |list: &[i64]| -> Vec<Dim> {
+            list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed)).collect()
+        };
+        let from = [Dim::from("n"), Dim::Fixed(8), Dim::Fixed(1), Dim::Fixed(1)];
+        assert_eq!(reshape(&from, &dims(&[0, -1]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
+        assert_eq!(reshape(&from, &dims(&[-1, 8]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
+        assert_eq!(reshape(&from, &dims(&[-1, 3]), false), None);
+    }
+
+    #[test]
+    fn shapes_that_do_not_broadcast_name_the_node() {
+        let mut net = Net::new([2, 4, 3]);
+        let w = net.weight(&[5], 0.0, 1.0);
+        net.op("Add", &["image", &w]);
+        let error = Facts::infer(&net.b.graph().clone()).unwrap_err().to_string();
+        assert_eq!(error, "node `add/Add` (Add): shapes [n, 2, 4, 3] and [5] do not broadcast");
+    }
+}
