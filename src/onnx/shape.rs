@@ -57,11 +57,12 @@ impl Facts {
     fn constant_value(&mut self, name: &str, tensor: &TensorProto) {
         self.shapes.insert(name.into(), tensor.shape().into_iter().map(Dim::Fixed).collect());
         // Only lists: large integer tensors are no shapes.
-        if tensor.dims.len() <= 1 && tensor.shape().iter().product::<usize>() <= 16 {
-            if let Some(list) = tensor.to_i64() {
-                let dims = list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed));
-                self.lists.insert(name.into(), dims.collect());
-            }
+        if tensor.dims.len() <= 1
+            && tensor.shape().iter().product::<usize>() <= 16
+            && let Some(list) = tensor.to_i64()
+        {
+            let dims = list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed));
+            self.lists.insert(name.into(), dims.collect());
         }
         // The bytes are shared, so this clone is cheap.
         self.constants.insert(name.into(), tensor.clone());
@@ -351,7 +352,7 @@ fn reshape(from: &[Dim], list: &[Dim], allow_zero: bool) -> Option<Vec<Dim>> {
     let symbols: Vec<Dim> = left.iter().filter(|d| d.fixed().is_none()).cloned().collect();
     let numbers: usize = left.iter().filter_map(Dim::fixed).product();
     result[hole] = match &symbols[..] {
-        [] if divisor > 0 && numbers % divisor == 0 => Dim::Fixed(numbers / divisor),
+        [] if divisor > 0 && numbers.is_multiple_of(divisor) => Dim::Fixed(numbers / divisor),
         [symbol] if numbers == divisor => symbol.clone(),
         _ => return None,
     };
