@@ -162,3 +162,64 @@ fn read_range(file: &Path, offset: usize, length: Option<usize>) -> std::io::Res
     reader.read_exact(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::little_resnet;
+    use crate::onnx::proto::StringStringEntryProto;
+
+    #[test]
+    fn a_model_survives_a_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        let model = little_resnet(12, 12);
+        write_atomic(&path, &model).unwrap();
+        assert_eq!(read(&path).unwrap(), model);
+    }
+
+    #[test]
+    fn a_graph_without_nodes_is_no_model() {
+        let mut model = little_resnet(12, 12);
+        model.graph.as_mut().unwrap().node.clear();
+        let error = decode(encode(&model).into(), Path::new("m.onnx")).unwrap_err();
+        assert_eq!(error.to_string(), "m.onnx: the graph has no nodes; this is no model");
+    }
+
+    /// Moves the first weight into `location`, 8 bytes behind its beginning.
+    fn external(location: &str) -> (ModelProto, Vec<u8>) {
+        let mut model = little_resnet(12, 12);
+        let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
+        let bytes = tensor.raw_data.take().unwrap();
+        tensor.data_location = 1;
+        let property = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
+        tensor.external_data = vec![
+            property("location", location.into()),
+            property("offset", "8".into()),
+            property("length", bytes.len().to_string()),
+        ];
+        (model, [&[0; 8], &bytes[..]].concat())
+    }
+
+    #[test]
+    fn weights_in_a_second_file_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, bytes) = external("weights.bin");
+        let path = folder.path().join("m.onnx");
+        write_atomic(&path, &model).unwrap();
+        let missing = read(&path).unwrap_err().to_string();
+        assert!(missing.contains("weights.bin"), "{missing}");
+        std::fs::write(folder.path().join("weights.bin"), &bytes).unwrap();
+        assert_eq!(read(&path).unwrap(), little_resnet(12, 12));
+        std::fs::write(folder.path().join("weights.bin"), &bytes[..bytes.len() - 1]).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("the file has"));
+    }
+
+    #[test]
+    fn weights_outside_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        write_atomic(&path, &external("../secret").0).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("inside the model's folder"));
+    }
+}

@@ -139,3 +139,57 @@ fn lift_node(builder: &mut GraphBuilder, mut node: NodeProto, from: i64) -> Resu
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::{Net, uniform};
+    use crate::onnx::interpret::{self, Tensor};
+    use crate::onnx::proto::AttributeProto;
+
+    /// The same net as an old file writes it (attributes) and as a new one does (inputs).
+    fn net(old: bool) -> ModelProto {
+        let mut net = Net::new([2, 4, 3]);
+        let bounds = [AttributeProto::float("min", 0.2), AttributeProto::float("max", 0.7)];
+        let axes = AttributeProto::ints("axes", &[2, 3]);
+        let keep = AttributeProto::int("keepdims", 0);
+        let flat = if old {
+            let x = net.b.node("Clip", &["image"], bounds.to_vec());
+            let x = net.b.node("Dropout", &[&x], vec![AttributeProto::float("ratio", 0.5)]);
+            net.b.node("ReduceMean", &[&x], vec![axes, keep])
+        } else {
+            let (low, high, axes) = (net.b.scalar(0.2), net.b.scalar(0.7), net.b.list(&[2, 3]));
+            let x = net.b.node("Clip", &["image", &low, &high], vec![]);
+            let x = net.b.node("Dropout", &[&x], vec![]);
+            net.b.node("ReduceMean", &[&x, &axes], vec![keep])
+        };
+        let w = net.weight(&[2, 3], -1.0, 1.0);
+        let e = net.op("MatMul", &[&flat, &w]);
+        let mut model = net.finish(&e, 3);
+        if old {
+            model.opset_import[0].version = 9;
+            model.ir_version = 4;
+        }
+        model
+    }
+
+    #[test]
+    fn an_old_file_means_the_same_after_lifting() {
+        let lifted = lift(net(true)).unwrap();
+        assert_eq!(lifted.opset(), OPSET);
+        let x = || [("image", Tensor::from_f32(&[2, 2, 4, 3], &uniform(5, 48, 0.0, 1.0)))];
+        let output = |m: &ModelProto| interpret::run(m, &x()).unwrap()["matmul"].clone();
+        assert_eq!(output(&lifted), output(&net(false)));
+    }
+
+    #[test]
+    fn an_operator_that_changed_its_meaning_is_refused() {
+        let mut net = Net::new([2, 4, 3]);
+        let x = net.op("Softmax", &["image"]);
+        let e = net.head(&x, 2, 3);
+        let mut model = net.finish(&e, 3);
+        model.opset_import[0].version = 11;
+        let error = lift(model).unwrap_err().to_string();
+        assert!(error.contains("Softmax") && error.contains("opset 18"), "{error}");
+    }
+}

@@ -57,11 +57,12 @@ impl Facts {
     fn constant_value(&mut self, name: &str, tensor: &TensorProto) {
         self.shapes.insert(name.into(), tensor.shape().into_iter().map(Dim::Fixed).collect());
         // Only lists: large integer tensors are no shapes.
-        if tensor.dims.len() <= 1 && tensor.shape().iter().product::<usize>() <= 16 {
-            if let Some(list) = tensor.to_i64() {
-                let dims = list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed));
-                self.lists.insert(name.into(), dims.collect());
-            }
+        if tensor.dims.len() <= 1
+            && tensor.shape().iter().product::<usize>() <= 16
+            && let Some(list) = tensor.to_i64()
+        {
+            let dims = list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed));
+            self.lists.insert(name.into(), dims.collect());
         }
         // The bytes are shared, so this clone is cheap.
         self.constants.insert(name.into(), tensor.clone());
@@ -351,9 +352,48 @@ fn reshape(from: &[Dim], list: &[Dim], allow_zero: bool) -> Option<Vec<Dim>> {
     let symbols: Vec<Dim> = left.iter().filter(|d| d.fixed().is_none()).cloned().collect();
     let numbers: usize = left.iter().filter_map(Dim::fixed).product();
     result[hole] = match &symbols[..] {
-        [] if divisor > 0 && numbers % divisor == 0 => Dim::Fixed(numbers / divisor),
+        [] if divisor > 0 && numbers.is_multiple_of(divisor) => Dim::Fixed(numbers / divisor),
         [symbol] if numbers == divisor => symbol.clone(),
         _ => return None,
     };
     Some(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::{Net, little_resnet, uniform};
+    use crate::onnx::interpret::{self, Tensor};
+
+    #[test]
+    fn every_shape_is_the_one_that_a_run_has() {
+        let model = little_resnet(13, 11);
+        let facts = Facts::infer(model.graph.as_ref().unwrap()).unwrap();
+        let x = Tensor::from_f32(&[2, 3, 13, 11], &uniform(1, 858, 0.0, 1.0));
+        for (name, value) in interpret::run(&model, &[("image", x)]).unwrap() {
+            let told = facts.shape(&name).unwrap_or_else(|| panic!("no shape for {name}"));
+            let told: Vec<usize> = told.iter().map(|d| d.fixed().unwrap_or(2)).collect();
+            assert_eq!(told, value.shape, "{name}");
+        }
+    }
+
+    #[test]
+    fn reshape_follows_the_batch_symbol() {
+        let dims = |list: &[i64]| -> Vec<Dim> {
+            list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed)).collect()
+        };
+        let from = [Dim::from("n"), Dim::Fixed(8), Dim::Fixed(1), Dim::Fixed(1)];
+        assert_eq!(reshape(&from, &dims(&[0, -1]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
+        assert_eq!(reshape(&from, &dims(&[-1, 8]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
+        assert_eq!(reshape(&from, &dims(&[-1, 3]), false), None);
+    }
+
+    #[test]
+    fn shapes_that_do_not_broadcast_name_the_node() {
+        let mut net = Net::new([2, 4, 3]);
+        let w = net.weight(&[5], 0.0, 1.0);
+        net.op("Add", &["image", &w]);
+        let error = Facts::infer(&net.b.graph().clone()).unwrap_err().to_string();
+        assert_eq!(error, "node `add/Add` (Add): shapes [n, 2, 4, 3] and [5] do not broadcast");
+    }
 }

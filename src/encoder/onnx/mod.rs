@@ -140,7 +140,7 @@ impl OnnxEncoder {
 
     fn open_forward(&self) -> Result<Session, EncoderError> {
         let model = attack_graph::with_batch_size(self.model.clone(), self.batch_size);
-        session::open(&self.runtime, &self.spec.name, &model, 1)
+        session::open(&self.runtime, &self.spec.name, &model)
     }
 
     /// One forward session per thread that has work.
@@ -170,7 +170,7 @@ impl OnnxEncoder {
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
         while sessions.len() < wanted {
-            sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model, 1)?);
+            sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model)?);
         }
         // The names are still needed, the weights are not.
         graph.model = ModelProto::default();

@@ -14,15 +14,14 @@ pub(super) fn failed<R>(name: &str) -> impl Fn(ort::Error<R>) -> EncoderError + 
     move |e| EncoderError::Runtime { name: name.into(), reason: e.message().to_string() }
 }
 
-/// Opens a session of one thread on a model in memory. Thread count 1: parallelism is over sub-batches, see
+/// Opens a session of one thread on a model in memory. Parallelism is over sub-batches, see
 /// [`super::OnnxEncoder`].
-pub(super) fn open(runtime: &Runtime, name: &str, model: &ModelProto, threads: usize) -> Result<Session, EncoderError> {
+pub(super) fn open(runtime: &Runtime, name: &str, model: &ModelProto) -> Result<Session, EncoderError> {
     let build = || {
-        Session::builder(&runtime.environment)
-            .map_err(ort::Error::<()>::from)?
+        Session::builder(&runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(ort::Error::<()>::from)?
-            .with_intra_threads(threads)
+            .with_intra_threads(1)
             .map_err(ort::Error::<()>::from)?
             .with_log_level(ort::logging::LogLevel::Error)
             .map_err(ort::Error::<()>::from)?

@@ -107,7 +107,9 @@ fn residual_net_with_overlapping_max_pool_at_odd_and_even_sizes() {
 
 #[test]
 fn convolutions_of_every_geometry() {
-    let geometries: &[(&str, [usize; 4], &[(&str, &[i64])], i64)] = &[
+    /// Name, weight shape, attributes, groups.
+    type Geometry = (&'static str, [usize; 4], &'static [(&'static str, &'static [i64])], i64);
+    let geometries: &[Geometry] = &[
         ("3x3", [4, 2, 3, 3], &[], 1),
         ("padded", [4, 2, 3, 3], &[("pads", &[1, 1, 1, 1])], 1),
         ("uneven pads", [4, 2, 3, 3], &[("pads", &[0, 1, 2, 1])], 1),
