@@ -31,6 +31,7 @@ pub(super) struct OnnxDescent<'a> {
 /// One fixed-size part of the batch. A piece always runs on the same session, to which its binding belongs.
 struct Piece {
     binding: IoBinding,
+    memory: MemoryInfo,
     /// Where the next evaluation happens.
     x: DynValue,
     /// What the last evaluation saw; absent while that is `x` itself.
@@ -136,7 +137,7 @@ impl Piece {
         for output in [&names.x_next, &names.embedding, &names.loss, &names.gradient_l1, &names.nonzero_share] {
             binding.bind_output_to_device(output, &memory).map_err(&failed)?;
         }
-        Ok(Self { binding, x, evaluated: None })
+        Ok(Self { binding, memory, x, evaluated: None })
     }
 
     fn step(
@@ -151,6 +152,8 @@ impl Piece {
         let steps = session::tensor(&spec.name, &[steps.len() / c, c, 1, 1], steps)?;
         self.binding.bind_input(&names.step_size, &steps).map_err(&failed)?;
         self.binding.bind_input(&names.x, &self.x).map_err(&failed)?;
+        // A bound output keeps its buffer: without a new one, the next iterate would be written over this one.
+        self.binding.bind_output_to_device(&names.x_next, &self.memory).map_err(&failed)?;
         let mut outputs = session.run_binding(&self.binding).map_err(&failed)?;
         let missing = |name: &str| EncoderError::Runtime {
             name: spec.name.clone(),

@@ -181,6 +181,32 @@ fn the_evaluated_iterate_is_the_one_whose_loss_was_told() {
     }
 }
 
+/// A binding that keeps its output buffer would write the next iterate over the one that was just evaluated.
+#[test]
+fn every_evaluated_iterate_embeds_to_the_loss_that_was_told() {
+    let start = Start::new(5, 24);
+    let mut running_encoder = encoder(little_resnet(24, 24), 2, 1);
+    let mut told = vec![];
+    {
+        let mut running = running_encoder.descend(&start.descent(Distance::Euclidean)).unwrap();
+        for step in 0..6 {
+            let loss = if step < 5 { running.step(&[0.03; 15]).unwrap().loss } else { running.evaluate().unwrap().loss };
+            let mut pixels = start.x.clone();
+            (0..5).for_each(|i| running.copy_evaluated(i, pixels.image_mut(i)));
+            told.push((pixels, loss));
+        }
+    }
+    for (step, (pixels, loss)) in told.iter().enumerate() {
+        let embeddings = running_encoder.embed(pixels).unwrap();
+        for i in 0..5 {
+            let target = |k: usize| &start.targets[(i * TARGETS + k) * 5..][..5];
+            let one = |k: usize| 0.5 * Distance::Euclidean.between(embeddings.row(i), target(k));
+            let again = one(0) + one(1);
+            assert!((f64::from(loss[i]) - again).abs() < 1e-5, "step {step}, image {i}: {} against {again}", loss[i]);
+        }
+    }
+}
+
 #[test]
 fn target_equal_to_the_embedding_gives_no_error() {
     let start = Start::new(2, 24);
