@@ -31,7 +31,7 @@ pub(super) struct OnnxDescent<'a> {
 /// One fixed-size part of the batch. A piece always runs on the same session, to which its binding belongs.
 struct Piece {
     binding: IoBinding,
-    memory: MemoryInfo,
+    memory: MemoryInfo<'static>,
     /// Where the next evaluation happens.
     x: DynValue,
     /// What the last evaluation saw; absent while that is `x` itself.
