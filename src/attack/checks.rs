@@ -8,6 +8,8 @@ const PIXEL_ROUNDING: f64 = 2.5e-7;
 const COLLAPSE: f64 = 0.98;
 /// Largest share of images whose loss may stay where it started.
 const UNMOVED: f64 = 0.05;
+/// Largest share of outcomes that another batch size may change.
+const OTHER_BATCH: f64 = 0.005;
 /// Largest difference, relative to `max(1, |loss|)`, between the graph's loss and its recomputation.
 const LOSS_DIFFERENCE: f64 = 1e-3;
 
@@ -96,6 +98,18 @@ pub fn coverage(evaluated: usize, wanted: usize, available: usize) -> Check {
     check("coverage", evaluated == wanted, format!("{evaluated} of {wanted} queries evaluated, {available} available"))
 }
 
+/// Another batch size gives the same outcomes but for rounding.
+///
+/// `differing` of `outcomes`, one for each query and k of recall@k.
+pub fn batch_size_changes_little(differing: usize, outcomes: usize, other: usize) -> Check {
+    let share = differing as f64 / outcomes.max(1) as f64;
+    let detail = format!(
+        "{differing} of {outcomes} outcomes differ with {other} images at once (allowed {:.1} %)",
+        OTHER_BATCH * 100.0
+    );
+    check("batch-size-changes-little", outcomes > 0 && share <= OTHER_BATCH, detail)
+}
+
 /// An attack does at least what noise of the same radius does; `None` if the two rows do not belong together.
 ///
 /// Targeted goals are compared by success, untargeted ones by recall@k at the smallest k. The attack may lie anywhere
@@ -138,6 +152,7 @@ mod tests {
             (loss_recomputed(1e-5), loss_recomputed(0.01)),
             (zero_gradients(1, 100), zero_gradients(6, 100)),
             (loss_not_worse(0, 5), loss_not_worse(1, 5)),
+            (batch_size_changes_little(5, 1000, 8), batch_size_changes_little(6, 1000, 8)),
             (targets_sound([(1, &[2u32, 3][..])]), targets_sound([(1, &[2u32, 2][..])])),
             (targets_sound([(1, &[2u32][..])]), targets_sound([(1, &[2u32, 1][..])])),
             (no_collapse(0.3), no_collapse(0.985)),

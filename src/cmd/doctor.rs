@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use crate::cli::DoctorArgs;
 use crate::run::environment::{Finding, Health, Places, Survey, survey};
+use anyhow::Context;
 
 /// Runs the command: exit code 0 if every command can work, 2 if something has to be put right first.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {

@@ -10,11 +10,11 @@ use crate::cli::RunArgs;
 use crate::progress::Cancel;
 use crate::report::summary::Summary;
 use crate::report::terminal::{self, Style};
-use crate::run::execute::{Outcome, execute};
 use crate::run::environment::{Places, program_version};
+use crate::run::execute::{Outcome, execute};
 use crate::run::progress::Console;
-pub use crate::run::settings::Until;
 use crate::run::settings::Settings;
+pub use crate::run::settings::Until;
 
 /// Runs a suite up to a point.
 ///

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::RunError;
 use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
 use super::settings::{Settings, Until};
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
-use super::RunError;
 use crate::attack::checks;
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
@@ -82,7 +82,8 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
         return Err(RunError::NoQueries { dataset: images.id.clone() });
     }
     let store = TrialStore::new(&out);
-    let context = TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
+    let context =
+        TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
     compare_with_noise(&mut run.measurements);
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
@@ -100,7 +101,8 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
 fn compare_with_noise(measurements: &mut [Measurement]) {
     let noise: Vec<Measurement> = measurements.iter().filter(|m| m.method == "noise").cloned().collect();
     for attack in measurements.iter_mut().filter(|m| m.error.is_none() && m.method != "noise" && m.attack != "clean") {
-        let found: Vec<Check> = noise.iter().filter_map(|control| checks::stronger_than_noise(attack, control)).collect();
+        let found: Vec<Check> =
+            noise.iter().filter_map(|control| checks::stronger_than_noise(attack, control)).collect();
         attack.checks.extend(found);
     }
 }
@@ -111,7 +113,8 @@ fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError>
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
-    let mut run = Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run =
+        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
     for model in ready {
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);
@@ -178,4 +181,3 @@ impl Stages {
         result
     }
 }
-

@@ -62,13 +62,17 @@ pub enum RunError {
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     /// Nothing to search with.
-    #[error("data set {dataset}: no test image has a same-class partner, so recall is undefined; give every test class at least two images")]
+    #[error(
+        "data set {dataset}: no test image has a same-class partner, so recall is undefined; give every test class at least two images"
+    )]
     NoQueries {
         /// Which.
         dataset: String,
     },
     /// Images of another size than the model takes.
-    #[error("model `{model}` takes images of shape {wanted:?}, the suite's data set has image_size = {got}; change image_size")]
+    #[error(
+        "model `{model}` takes images of shape {wanted:?}, the suite's data set has image_size = {got}; change image_size"
+    )]
     InputSize {
         /// Model id.
         model: String,

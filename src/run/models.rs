@@ -112,6 +112,7 @@ fn trained(
 }
 
 /// Everything that training and exporting one model needs.
+#[cfg_attr(not(feature = "train"), expect(dead_code, reason = "the evaluator alone only says that it cannot train"))]
 pub(super) struct Making<'a> {
     pub(super) model: &'a PlannedModel,
     pub(super) recipe: &'a Recipe,
@@ -163,8 +164,7 @@ fn foreign(model: &PlannedModel, card: &OnnxCard, settings: &Settings<'_>) -> Re
         (Some(mean), Some(std)) => wrapped(model, card, mean, std, settings)?,
         _ => card.onnx.clone(),
     };
-    let sha256 =
-        Digest::of_file(&path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
+    let sha256 = Digest::of_file(&path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
     Ok(ReadyModel {
         id: model.id.clone(),
         training: "foreign".into(),

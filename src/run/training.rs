@@ -76,9 +76,14 @@ fn selection_word(selection: Selection) -> &'static str {
 }
 
 fn pretrained(network: &Network, seed: u64, spec: &PretrainedSpec, quirks: &Quirks) -> Result<Weights, RunError> {
-    let got = Digest::of_file(&spec.file).map_err(|source| RunError::OnnxMissing { path: spec.file.clone(), source })?;
+    let got =
+        Digest::of_file(&spec.file).map_err(|source| RunError::OnnxMissing { path: spec.file.clone(), source })?;
     if got.as_str() != spec.sha256 {
-        return Err(RunError::Pretrained { path: spec.file.clone(), got: got.to_string(), wanted: spec.sha256.clone() });
+        return Err(RunError::Pretrained {
+            path: spec.file.clone(),
+            got: got.to_string(),
+            wanted: spec.sha256.clone(),
+        });
     }
     let (weights, _) = Weights::load(&spec.file)?;
     let mut start = Model::new(network, seed, tch::Device::Cpu)?.to_weights();

@@ -10,17 +10,20 @@ use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
 use super::store::{StoredTrial, TrialStore};
-use crate::attack::AttackError;
 use crate::attack::evaluate::{AttackInput, TrialInput, embed_all, run_trial};
+use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::Encoder;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
-use crate::record::{GalleryItem, Measurement, QueryOutcome};
+use crate::progress::Silent;
+use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
-use crate::units::{Epsilon, PixelAmount};
+
+/// Queries that are measured again with another batch size.
+const OTHER_BATCH_QUERIES: usize = 128;
 
 /// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
 const KEPT_PIXELS: usize = 64;
@@ -92,6 +95,43 @@ struct Opened {
     gallery: Embeddings,
 }
 
+/// What a trial wants to know besides the models. `embeddings`: clean queries and gallery by the answering model and, if
+/// it is another one, by the crafting model.
+fn trial_input<'b>(
+    context: &'b TrialContext<'b>,
+    trial: &'b TrialSpec,
+    digest: &'b Digest,
+    queries: &'b [usize],
+    embeddings: (Pair<'b>, Option<Pair<'b>>),
+) -> TrialInput<'b> {
+    let evaluation = &context.plan.suite.evaluation;
+    TrialInput {
+        trial: digest.short(),
+        images: context.images,
+        queries,
+        queries_available: context.queries.available,
+        gallery: &context.images.split.test,
+        query_embeddings: embeddings.0.0,
+        gallery_embeddings: embeddings.0.1,
+        crafter_embeddings: embeddings.1,
+        attack: trial.side.zip(trial.goal.as_ref()).zip(trial.epsilon()).map(|((side, goal), epsilon)| AttackInput {
+            name: &trial.attack,
+            goal,
+            method: &trial.method,
+            epsilon,
+            side,
+        }),
+        batch_size: evaluation.batch_size,
+        seed: context.plan.suite.seed,
+        ks: &evaluation.recall_at,
+        keep: &queries[..queries.len().min(KEPT_PIXELS)],
+        observer: context.settings.observer,
+        cancel: &context.settings.cancel,
+    }
+}
+
+type Pair<'b> = (&'b Embeddings, &'b Embeddings);
+
 /// Open branches of one model, made when first needed.
 struct Session<'a> {
     context: &'a TrialContext<'a>,
@@ -121,20 +161,26 @@ impl Session<'_> {
         })
     }
 
+    fn encoder(&self, branch: Branch, batch_size: usize) -> Result<OnnxEncoder, RunError> {
+        let TrialContext { images, runtime, settings, .. } = self.context;
+        let name = format!("{} ({branch})", self.model.id);
+        let options = OnnxOptions { name: Some(name), threads: settings.threads, batch_size };
+        let encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
+        let wanted = encoder.spec().input;
+        if wanted != [3, images.size, images.size] {
+            return Err(RunError::InputSize { model: self.model.id.clone(), wanted, got: images.size });
+        }
+        Ok(encoder)
+    }
+
     /// Opens a branch and embeds the clean images with it.
     fn open(&mut self, branch: Branch) -> Result<(), RunError> {
         if self.opened.contains_key(&branch) {
             return Ok(());
         }
-        let TrialContext { plan, images, queries, runtime, settings, .. } = self.context;
+        let TrialContext { plan, images, queries, settings, .. } = self.context;
         let batch_size = plan.suite.evaluation.batch_size;
-        let name = format!("{} ({branch})", self.model.id);
-        let options = OnnxOptions { name: Some(name), threads: settings.threads, batch_size, ..OnnxOptions::default() };
-        let mut encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
-        let wanted = encoder.spec().input;
-        if wanted != [3, images.size, images.size] {
-            return Err(RunError::InputSize { model: self.model.id.clone(), wanted, got: images.size });
-        }
+        let mut encoder = self.encoder(branch, batch_size)?;
         let mut embed = |indices: &[usize]| {
             embed_all(&mut encoder, images, indices, batch_size, settings.observer, &settings.cancel)
         };
@@ -152,35 +198,13 @@ impl Session<'_> {
         self.open(trial.crafted_on)?;
         self.open(trial.answered_by)?;
         let TrialContext { plan, images, queries, settings, .. } = self.context;
-        let evaluation = &plan.suite.evaluation;
         let mut crafter = self.opened.remove(&trial.crafted_on).expect("opened above");
         let mut answerer = self.opened.remove(&trial.answered_by);
-        let zero = Epsilon::Pixels(PixelAmount::zero());
         let answers = answerer.as_ref().unwrap_or(&crafter);
         let (answer_queries, answer_gallery) = (answers.queries.clone(), answers.gallery.clone());
-        let input = TrialInput {
-            trial: digest.short(),
-            images,
-            queries: &queries.chosen,
-            queries_available: queries.available,
-            gallery: &images.split.test,
-            query_embeddings: &answer_queries,
-            gallery_embeddings: &answer_gallery,
-            crafter_embeddings: answerer.is_some().then_some((&crafter.queries, &crafter.gallery)),
-            attack: trial.side.zip(trial.goal.as_ref()).map(|(side, goal)| AttackInput {
-                name: &trial.attack,
-                goal,
-                method: &trial.method,
-                epsilon: trial.epsilon().unwrap_or(&zero),
-                side,
-            }),
-            batch_size: evaluation.batch_size,
-            seed: plan.suite.seed,
-            ks: &evaluation.recall_at,
-            keep: &queries.chosen[..queries.chosen.len().min(KEPT_PIXELS)],
-            observer: settings.observer,
-            cancel: &settings.cancel,
-        };
+        let answering = (&answer_queries, &answer_gallery);
+        let crafting = answerer.is_some().then_some((&crafter.queries, &crafter.gallery));
+        let input = trial_input(self.context, trial, digest, &queries.chosen, (answering, crafting));
         let radius = trial.epsilon().map(|e| format!(" {e}")).unwrap_or_default();
         let what = format!("{} seed {} {}{radius}", self.model.id, self.model.seed, trial.attack);
         let attacked = if trial.side == Some(Side::All) { images.split.test.len() } else { queries.chosen.len() };
@@ -192,6 +216,7 @@ impl Session<'_> {
         let mut stored = match outcome {
             Ok(outcome) => {
                 outcome.write_into(&input, crafter.encoder.spec(), &mut row);
+                row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
                 let kept: AdversarialBytes = outcome.kept.into_iter().collect();
                 let gallery = self.stories(trial, clean, &outcome.queries, &kept);
                 StoredTrial { measurement: row, queries: outcome.queries, gallery }
@@ -209,6 +234,56 @@ impl Session<'_> {
         }
         self.opened.insert(trial.crafted_on, crafter);
         Ok(stored)
+    }
+
+    /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
+    /// do with an image's result is rounding alone. Done once per attack, for the first seed.
+    fn other_batch_size(
+        &mut self,
+        trial: &TrialSpec,
+        digest: &Digest,
+        outcomes: &[QueryOutcome],
+    ) -> Result<Option<Check>, RunError> {
+        let context = self.context;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let wanted = deployed
+            && trial.side != Some(Side::All)
+            && self.is_first_seed()
+            && (trial.goal.is_none() || context.plan.is_strongest(trial));
+        if !wanted {
+            return Ok(None);
+        }
+        let batch_size = match context.plan.suite.evaluation.batch_size {
+            1 => 2,
+            size => size / 2,
+        };
+        let queries = &context.queries.chosen[..context.queries.chosen.len().min(OTHER_BATCH_QUERIES)];
+        let mut encoder = self.encoder(Branch::Main, batch_size)?;
+        let silent = Silent;
+        let mut embed = |indices: &[usize]| {
+            embed_all(&mut encoder, context.images, indices, batch_size, &silent, &context.settings.cancel)
+        };
+        let (own, gallery) = (embed(queries)?, embed(&context.images.split.test)?);
+        let mut input = trial_input(context, trial, digest, queries, ((&own, &gallery), None));
+        input.batch_size = batch_size;
+        input.observer = &silent;
+        input.keep = &[];
+        let again = run_trial(&mut encoder, None, &input)?;
+        let ks = &context.plan.suite.evaluation.recall_at;
+        let hit = |outcome: &QueryOutcome, k: u32| (1..=k).contains(&outcome.first_hit);
+        let differing = again
+            .queries
+            .iter()
+            .zip(outcomes)
+            .map(|(a, b)| ks.iter().filter(|&&k| hit(a, k) != hit(b, k)).count())
+            .sum();
+        Ok(Some(checks::batch_size_changes_little(differing, queries.len() * ks.len(), batch_size)))
+    }
+
+    fn is_first_seed(&self) -> bool {
+        let models = &self.context.plan.models;
+        let first = models.iter().find(|m| m.id == self.model.id).and_then(|m| m.seeds.first());
+        first == Some(&self.model.seed)
     }
 
     /// A row with the columns that are known before the trial.
@@ -241,9 +316,8 @@ impl Session<'_> {
         kept: &AdversarialBytes,
     ) -> Vec<GalleryItem> {
         let plan = self.context.plan;
-        let first = plan.models.iter().find(|m| m.id == self.model.id).and_then(|m| m.seeds.first());
         let told = trial.goal.is_some()
-            && first == Some(&self.model.seed)
+            && self.is_first_seed()
             && trial.crafted_on == trial.answered_by
             && plan.is_strongest(trial);
         let Some(clean) = clean.filter(|_| told) else { return vec![] };

@@ -10,9 +10,9 @@ use crate::units::Epsilon;
 /// Whether `name` can be an id: lower-case words of letters and digits joined by single hyphens.
 pub fn is_id(name: &str) -> bool {
     !name.is_empty()
-        && name.split('-').all(|word| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        })
+        && name
+            .split('-')
+            .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
 /// Every mistake of a suite, in file order. Empty if there is none.
@@ -138,7 +138,9 @@ fn same_unit(a: &Epsilon, b: &Epsilon) -> bool {
 }
 
 fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: &mut Vec<String>) {
-    let at = |text: String| format!("expect {} of `{}` under `{}`: {text}", expectation.metric, expectation.model, expectation.attack);
+    let at = |text: String| {
+        format!("expect {} of `{}` under `{}`: {text}", expectation.metric, expectation.model, expectation.attack)
+    };
     if !suite.models.iter().any(|m| m.id == expectation.model) {
         problems.push(at("no such model in this suite".into()));
     }
@@ -185,7 +187,10 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     if recipe.epochs == 0 || recipe.epochs > 100_000 {
         problems.push(format!("epochs = {} is outside 1 to 100000", recipe.epochs));
     }
-    if recipe.per_class < 2 || recipe.batch_size < 2 * recipe.per_class || recipe.batch_size % recipe.per_class != 0 {
+    if recipe.per_class < 2
+        || recipe.batch_size < 2 * recipe.per_class
+        || !recipe.batch_size.is_multiple_of(recipe.per_class)
+    {
         problems.push(format!(
             "batch_size = {} with per_class = {}: a batch needs at least two classes of at least two images, and a whole number of classes",
             recipe.batch_size, recipe.per_class

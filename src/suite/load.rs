@@ -52,7 +52,7 @@ pub enum SuiteError {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelSource {
     /// To be trained here.
-    Recipe(Recipe),
+    Recipe(Box<Recipe>),
     /// Somebody else's file; the path is resolved against the card's folder.
     Onnx(OnnxCard),
 }
@@ -63,8 +63,8 @@ pub enum ModelSource {
 /// [`SuiteError`]; every mistake of a well-formed file is listed.
 pub fn read_suite(path: &Path) -> Result<SuiteWire, SuiteError> {
     let text = read(path)?;
-    let suite: SuiteWire =
-        toml::from_str(&text).map_err(|e| SuiteError::Syntax { path: path.into(), text: e.to_string().trim_end().into() })?;
+    let suite: SuiteWire = toml::from_str(&text)
+        .map_err(|e| SuiteError::Syntax { path: path.into(), text: e.to_string().trim_end().into() })?;
     let mut problems = suite_problems(&suite);
     problems.extend(suite.dataset.check().err().into_iter().flat_map(|error| error.problems));
     if problems.is_empty() { Ok(suite) } else { Err(SuiteError::Problems { path: path.into(), problems }) }
@@ -77,7 +77,12 @@ pub fn read_suite(path: &Path) -> Result<SuiteWire, SuiteError> {
 pub fn read_model(suite: &Path, folder: &Path, id: &str) -> Result<ModelSource, SuiteError> {
     let path = folder.join(format!("{id}.toml"));
     if !path.is_file() {
-        return Err(SuiteError::UnknownModel { suite: suite.into(), id: id.into(), wanted: path, known: known_models(folder) });
+        return Err(SuiteError::UnknownModel {
+            suite: suite.into(),
+            id: id.into(),
+            wanted: path,
+            known: known_models(folder),
+        });
     }
     parse_model(&path, &read(&path)?)
 }
@@ -87,8 +92,7 @@ pub fn read_model(suite: &Path, folder: &Path, id: &str) -> Result<ModelSource, 
 /// # Errors
 /// As [`read_model`].
 pub fn parse_model(path: &Path, text: &str) -> Result<ModelSource, SuiteError> {
-    let syntax =
-        |e: toml::de::Error| SuiteError::Syntax { path: path.into(), text: e.to_string().trim_end().into() };
+    let syntax = |e: toml::de::Error| SuiteError::Syntax { path: path.into(), text: e.to_string().trim_end().into() };
     let table: toml::Table = toml::from_str(text).map_err(syntax)?;
     if table.contains_key("onnx") {
         let mut card: OnnxCard = toml::from_str(text).map_err(syntax)?;
@@ -109,7 +113,7 @@ pub fn parse_model(path: &Path, text: &str) -> Result<ModelSource, SuiteError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         weights.file = folder.join(&weights.file);
     }
-    Ok(ModelSource::Recipe(recipe))
+    Ok(ModelSource::Recipe(Box::new(recipe)))
 }
 
 fn card_problems(card: &OnnxCard) -> Vec<String> {

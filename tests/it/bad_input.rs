@@ -64,9 +64,12 @@ fn a_model_without_file_lists_the_known_ones() {
 
 #[test]
 fn epsilon_must_be_an_amount_of_pixels() {
-    for (epsilon, wanted) in
-        [("\"-1/255\"", "outside [0, 1]"), ("nan", "outside [0, 1]"), ("\"300/255\"", "outside [0, 1]"), ("\"8/0\"", "divides by zero")]
-    {
+    for (epsilon, wanted) in [
+        ("\"-1/255\"", "outside [0, 1]"),
+        ("nan", "outside [0, 1]"),
+        ("\"300/255\"", "outside [0, 1]"),
+        ("\"8/0\"", "divides by zero"),
+    ] {
         refuses(&SUITE.replace("\"8/255\"", epsilon), &[wanted]);
     }
 }
@@ -87,7 +90,10 @@ fn a_step_longer_than_the_radius_needs_a_word() {
 
 #[test]
 fn all_mistakes_are_listed_at_once() {
-    let wrong = SUITE.replace("schema = 1", "schema = 2").replace("about = \"a test\"", "about = \"\"").replace("steps = 3", "steps = 0");
+    let wrong = SUITE
+        .replace("schema = 1", "schema = 2")
+        .replace("about = \"a test\"", "about = \"\"")
+        .replace("steps = 3", "steps = 0");
     refuses(&wrong, &["schema = 2", "about is empty", "steps = 0"]);
 }
 

@@ -86,7 +86,9 @@ fn row<'a>(run: &'a Run, model: &str, attack: &str, epsilon: &str) -> &'a Measur
 #[test]
 fn a_run_leaves_tables_charts_and_a_report() {
     let out = finished().out();
-    for name in ["manifest.json", "measurements.parquet", "measurements.csv", "queries.parquet", "report.html", "report.md"] {
+    for name in
+        ["manifest.json", "measurements.parquet", "measurements.csv", "queries.parquet", "report.html", "report.md"]
+    {
         assert!(std::fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
     }
     assert!(std::fs::read_dir(out.join("charts")).unwrap().count() >= 2);

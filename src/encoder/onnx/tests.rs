@@ -190,7 +190,8 @@ fn every_evaluated_iterate_embeds_to_the_loss_that_was_told() {
     {
         let mut running = running_encoder.descend(&start.descent(Distance::Euclidean)).unwrap();
         for step in 0..6 {
-            let loss = if step < 5 { running.step(&[0.03; 15]).unwrap().loss } else { running.evaluate().unwrap().loss };
+            let loss =
+                if step < 5 { running.step(&[0.03; 15]).unwrap().loss } else { running.evaluate().unwrap().loss };
             let mut pixels = start.x.clone();
             (0..5).for_each(|i| running.copy_evaluated(i, pixels.image_mut(i)));
             told.push((pixels, loss));
@@ -198,11 +199,11 @@ fn every_evaluated_iterate_embeds_to_the_loss_that_was_told() {
     }
     for (step, (pixels, loss)) in told.iter().enumerate() {
         let embeddings = running_encoder.embed(pixels).unwrap();
-        for i in 0..5 {
+        for (i, &loss) in loss.iter().enumerate() {
             let target = |k: usize| &start.targets[(i * TARGETS + k) * 5..][..5];
             let one = |k: usize| 0.5 * Distance::Euclidean.between(embeddings.row(i), target(k));
             let again = one(0) + one(1);
-            assert!((f64::from(loss[i]) - again).abs() < 1e-5, "step {step}, image {i}: {} against {again}", loss[i]);
+            assert!((f64::from(loss) - again).abs() < 1e-5, "step {step}, image {i}: {loss} against {again}");
         }
     }
 }

@@ -1,0 +1,117 @@
+//! The emitted gradient against libtorch's autograd, on ResNets that this program exports. (The same gradient against
+//! central differences in float64 is tested beside the rules, in `onnx::differentiate`.)
+
+use std::path::PathBuf;
+
+use mdprop::batch::Images;
+use mdprop::digest::Digest;
+use mdprop::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
+use mdprop::encoder::{Descent, Distance, Encoder as _};
+use mdprop::export::{ExportNotes, export_branch};
+use mdprop::network::build;
+use mdprop::rng;
+use mdprop::suite::attack::Branch;
+use mdprop::suite::recipe::{BackboneSpec, StrideIn};
+use mdprop::train::model::{Model, Pass, Slice};
+use tch::{Device, Kind, Tensor};
+
+const IMAGES: usize = 2;
+const TARGETS: usize = 3;
+
+fn runtime() -> Runtime {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).unwrap_or_else(|| {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".deps/onnxruntime/lib/libonnxruntime.so.1.32.0")
+    });
+    Runtime::load(&library).unwrap()
+}
+
+fn random_images(size: usize) -> Images {
+    let mut stream = rng::stream(5, "gradient-test", &[]);
+    // Smooth pictures with some noise: white noise alone would put every activation near its mean.
+    let mut data = Vec::new();
+    for image in 0..IMAGES {
+        for channel in 0..3 {
+            for place in 0..size * size {
+                let (y, x) = (place / size, place % size);
+                let wave = ((x * (image + 1) + y * (channel + 1)) as f32 / size as f32 * 6.0).sin();
+                data.push((0.5 + 0.3 * wave + 0.2 * (rng::unit(&mut stream) - 0.5)).clamp(0.0, 1.0));
+            }
+        }
+    }
+    Images::new([IMAGES, 3, size, size], data).unwrap()
+}
+
+/// Share of pixels where the signs of the two gradients agree, and the largest difference of the losses.
+fn compare(depth: u32, size: usize, branch: Branch) -> (f64, f64) {
+    let backbone = BackboneSpec::Resnet { depth, stride_in: StrideIn::Conv2 };
+    let network = build(&backbone, 64, 1).unwrap();
+    let model = Model::new(&network, 3, Device::Cpu).unwrap();
+    let images = random_images(size);
+    let shape = [IMAGES as i64, 3, size as i64, size as i64];
+    let pixels = Tensor::from_slice(images.as_slice()).reshape(shape);
+    // Running statistics of real activations in every branch, and different ones.
+    for round in 0..30 {
+        let noise = (Tensor::rand(shape, (Kind::Float, Device::Cpu)) - 0.5) * 0.02 * f64::from(round % 3);
+        let both = Tensor::cat(&[&pixels + &noise, (&pixels + &noise) * 0.8], 0);
+        let slices = [Branch::Main, Branch::Aux(1)].map(|branch| Slice { branch, count: IMAGES as i64 });
+        let _ = tch::no_grad(|| model.forward(&model.normalize(&both), Pass::Train(&slices)));
+    }
+    let mut stream = rng::stream(6, "gradient-test", &[]);
+    let targets: Vec<f32> = (0..IMAGES * TARGETS * 64).map(|_| rng::normal(&mut stream) / 8.0).collect();
+
+    let leaf = pixels.detach().set_requires_grad(true);
+    let embedding = model.forward(&model.normalize(&leaf), Pass::Eval(branch));
+    let aims = Tensor::from_slice(&targets).reshape([IMAGES as i64, TARGETS as i64, 64]);
+    let distances = (embedding.unsqueeze(1) - aims).square().sum_dim_intlist(2, false, Kind::Float).sqrt();
+    let losses = distances.mean_dim(1, false, Kind::Float);
+    let gradient = Tensor::run_backward(&[losses.sum(Kind::Float)], &[&leaf], false, false).remove(0);
+    let wanted: Vec<f32> = Vec::try_from(gradient.reshape([-1])).unwrap();
+    let losses: Vec<f32> = Vec::try_from(losses).unwrap();
+
+    let notes = ExportNotes { recipe: Digest::of_bytes(b"test"), seed: 3 };
+    let exported = export_branch(&network, &model.to_weights(), branch, size, &notes).unwrap();
+    let options = OnnxOptions { name: None, threads: 1, batch_size: IMAGES };
+    let mut encoder = OnnxEncoder::from_model(&runtime(), exported, "resnet", &options).unwrap();
+    let bound = |value: f32| Images::new(images.shape(), vec![value; images.as_slice().len()]).unwrap();
+    let (lower, upper) = (bound(-10.0), bound(10.0));
+    let mut steps = encoder
+        .descend(&Descent {
+            distance: Distance::Euclidean,
+            targets_per_sample: TARGETS,
+            start: &images,
+            lower: &lower,
+            upper: &upper,
+            targets: &targets,
+            weights: &[1.0 / TARGETS as f32; IMAGES * TARGETS],
+        })
+        .unwrap();
+    // One step of length 1 shows the sign: x_next = x − sign(gradient).
+    let told = steps.step(&[1.0; IMAGES * 3]).unwrap();
+    steps.evaluate().unwrap();
+    let mut moved = vec![0.0; images.as_slice().len()];
+    moved.chunks_mut(images.stride()).enumerate().for_each(|(i, out)| steps.copy_evaluated(i, out));
+    let equal = moved
+        .iter()
+        .zip(images.as_slice())
+        .zip(&wanted)
+        .filter(|((after, before), gradient)| (*before - *after).round() == gradient.signum())
+        .count();
+    let difference = told.loss.iter().zip(&losses).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    (equal as f64 / wanted.len() as f64, difference)
+}
+
+#[test]
+fn resnet18_gradients_have_autograd_s_signs_in_every_branch() {
+    for branch in [Branch::Main, Branch::Aux(1)] {
+        let (equal, difference) = compare(18, 64, branch);
+        assert!(equal >= 0.999, "{branch}: {equal}");
+        assert!(difference < 1e-4, "{branch}: {difference}");
+    }
+}
+
+#[test]
+fn resnet50_gradients_have_autograd_s_signs() {
+    let (equal, difference) = compare(50, 96, Branch::Main);
+    assert!(equal >= 0.999, "{equal}");
+    assert!(difference < 1e-4, "{difference}");
+}
