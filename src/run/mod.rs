@@ -90,16 +90,6 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
-    /// Pretrained weights that are not the ones the recipe names.
-    #[error("{}: has SHA-256 {got}, the recipe says {wanted}", path.display())]
-    Pretrained {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        got: String,
-        /// What it should be.
-        wanted: String,
-    },
     /// The evaluator alone was asked to train.
     #[error("model `{model}` is not trained yet (no {}), and this build cannot train; build with the default features, or copy the folder here", folder.display())]
     CannotTrain {
@@ -111,15 +101,6 @@ pub enum RunError {
     /// A library that is not there.
     #[error(transparent)]
     Library(#[from] libraries::LibraryError),
-    /// The network of a recipe.
-    #[error(transparent)]
-    Network(#[from] crate::network::NetworkError),
-    /// Weights of a network.
-    #[error(transparent)]
-    Weights(#[from] crate::network::weights::WeightsError),
-    /// Pretrained weights that do not fit the network.
-    #[error(transparent)]
-    PretrainedNames(#[from] crate::network::pretrained::PretrainedError),
     /// Training.
     #[cfg(feature = "train")]
     #[error(transparent)]

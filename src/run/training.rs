@@ -6,13 +6,10 @@ use crate::artefact::write_bytes;
 use crate::digest::Digest;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use crate::export::{self, ExportNotes};
-use crate::network::pretrained::apply_pretrained;
-use crate::network::weights::Weights;
-use crate::network::{Network, build};
 use crate::onnx;
 use crate::record::card::{ArtefactCard, BranchFile};
 use crate::suite::attack::Branch;
-use crate::suite::recipe::{PretrainedSpec, Quirks, Selection};
+use crate::suite::recipe::Selection;
 use crate::train::device::DeviceChoice;
 use crate::train::model::Model;
 use crate::train::{TrainJob, Trained, train};
@@ -46,19 +43,13 @@ pub(super) fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
 /// Trains to the last epoch, from the checkpoint if there is one.
 pub(super) fn train_only(making: &Making<'_>) -> Result<Trained, RunError> {
     let Making { model, recipe, seed, images, settings, folder, .. } = making;
-    let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
-    let quirks = Quirks::resolve(recipe.preset, &recipe.quirks);
-    let start = match &recipe.weights {
-        Some(spec) => Some(pretrained(&network, *seed, spec, &quirks)?),
-        None => None,
-    };
     let cuda = if settings.device.starts_with("cuda") { Some((settings.cuda_library)()?) } else { None };
     Ok(train(&TrainJob {
         model: &model.id,
         recipe,
         seed: *seed,
         images,
-        start: start.as_ref(),
+        start: None,
         device: settings.device.parse::<DeviceChoice>()?.open(cuda.as_deref())?,
         threads: settings.threads,
         folder,
@@ -75,29 +66,13 @@ fn selection_word(selection: Selection) -> &'static str {
     }
 }
 
-fn pretrained(network: &Network, seed: u64, spec: &PretrainedSpec, quirks: &Quirks) -> Result<Weights, RunError> {
-    let got =
-        Digest::of_file(&spec.file).map_err(|source| RunError::OnnxMissing { path: spec.file.clone(), source })?;
-    if got.as_str() != spec.sha256 {
-        return Err(RunError::Pretrained {
-            path: spec.file.clone(),
-            got: got.to_string(),
-            wanted: spec.sha256.clone(),
-        });
-    }
-    let (weights, _) = Weights::load(&spec.file)?;
-    let mut start = Model::new(network, seed, tch::Device::Cpu)?.to_weights();
-    apply_pretrained(network, &mut start, &weights, quirks.auxiliary_start).check(network)?;
-    Ok(start)
-}
-
 fn export_branches(making: &Making<'_>, trained: &Trained) -> Result<Vec<BranchFile>, RunError> {
     let Making { recipe, seed, images, runtime, settings, folder, made_from, model: planned } = making;
     let observer = settings.observer;
     let branches = trained.network.branches();
     observer.begin(&format!("export {} seed {seed}", planned.id), branches.len() as u64, "files");
-    let mut model = Model::new(&trained.network, *seed, tch::Device::Cpu)?;
-    model.load_weights(&trained.weights)?;
+    let cpu = DeviceChoice::Cpu.open(None)?;
+    let model = Model::from_weights(&trained.network, &trained.weights, cpu)?;
     let sample: Vec<usize> = images.split.test.iter().copied().take(PARITY_IMAGES).collect();
     let sample = images.images(&sample);
     let mut files = Vec::new();

@@ -22,6 +22,10 @@ use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 
+/// Batches that are handed to the encoder at once, so that its threads have one each. Each is still computed by itself: no
+/// number depends on this.
+const BATCHES_AT_ONCE: usize = 8;
+
 /// Queries that are measured again with another batch size.
 const OTHER_BATCH_QUERIES: usize = 128;
 
@@ -121,7 +125,7 @@ fn trial_input<'b>(
             epsilon,
             side,
         }),
-        batch_size: evaluation.batch_size,
+        batch_size: evaluation.batch_size * BATCHES_AT_ONCE,
         seed: context.plan.suite.seed,
         ks: &evaluation.recall_at,
         keep: &queries[..queries.len().min(KEPT_PIXELS)],
@@ -182,7 +186,7 @@ impl Session<'_> {
         let batch_size = plan.suite.evaluation.batch_size;
         let mut encoder = self.encoder(branch, batch_size)?;
         let mut embed = |indices: &[usize]| {
-            embed_all(&mut encoder, images, indices, batch_size, settings.observer, &settings.cancel)
+            embed_all(&mut encoder, images, indices, batch_size * BATCHES_AT_ONCE, settings.observer, &settings.cancel)
         };
         let opened = (embed(&queries.chosen)?, embed(&images.split.test)?);
         self.opened.insert(branch, Opened { encoder, queries: opened.0, gallery: opened.1 });
@@ -261,11 +265,18 @@ impl Session<'_> {
         let mut encoder = self.encoder(Branch::Main, batch_size)?;
         let silent = Silent;
         let mut embed = |indices: &[usize]| {
-            embed_all(&mut encoder, context.images, indices, batch_size, &silent, &context.settings.cancel)
+            embed_all(
+                &mut encoder,
+                context.images,
+                indices,
+                batch_size * BATCHES_AT_ONCE,
+                &silent,
+                &context.settings.cancel,
+            )
         };
         let (own, gallery) = (embed(queries)?, embed(&context.images.split.test)?);
         let mut input = trial_input(context, trial, digest, queries, ((&own, &gallery), None));
-        input.batch_size = batch_size;
+        input.batch_size = batch_size * BATCHES_AT_ONCE;
         input.observer = &silent;
         input.keep = &[];
         let again = run_trial(&mut encoder, None, &input)?;

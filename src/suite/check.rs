@@ -261,6 +261,12 @@ fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
         problems.push(format!("method mdprop has {} branches; 1 to 8 are possible", branches.len()));
     }
     let groups = recipe.method.auxiliary_branches().max(1) as usize;
+    if !recipe.batch_size.is_multiple_of(groups) {
+        problems.push(format!(
+            "batch_size = {} does not divide into the {groups} branches; take a multiple of {groups}",
+            recipe.batch_size
+        ));
+    }
     for branch in &adversaries {
         let part = recipe.batch_size / groups;
         if branch.targets == 0 || branch.targets >= part {

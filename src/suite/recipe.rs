@@ -154,7 +154,22 @@ pub enum Selection {
     Last,
 }
 
-/// Every quirk of the official code, one flag each; what is left out comes from the preset.
+/// How a class-balanced batch repeats itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampling {
+    /// Classes and images drawn with replacement (the code).
+    WithReplacement,
+    /// A class comes twice in a batch only when all have come once; the same for an image of its class.
+    WithoutReplacement,
+}
+
+/// Every quirk of the official code (PAPER.md 1.6), one flag each; what is left out comes from the preset.
+///
+/// The others need no flag: #3 and #5 are how a budget and its steps are written (`{ normalized = 0.01 }`, `steps`, each
+/// of `epsilon / steps`); #7 (an image of an odd batch in the wrong norm) cannot arise, since a batch must divide evenly;
+/// #9 (statistics, targets and halves per GPU) is a batch of the size of one GPU's share; #8, #11, #12, #13, #14 are no
+/// behaviour. #10 belongs to the ArcFace loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct QuirkOverrides {
@@ -173,6 +188,9 @@ pub struct QuirkOverrides {
     /// PAPER 1.6 #6: how auxiliary branches begin when pretrained weights are loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auxiliary_start: Option<AuxiliaryStart>,
+    /// PAPER 1.4: how a batch repeats classes and images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// PAPER 1.4: which images choose the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
@@ -191,6 +209,8 @@ pub struct Quirks {
     pub start_noise: f64,
     /// See [`QuirkOverrides::auxiliary_start`].
     pub auxiliary_start: AuxiliaryStart,
+    /// See [`QuirkOverrides::sampling`].
+    pub sampling: Sampling,
     /// See [`QuirkOverrides::selection`].
     pub selection: Selection,
 }
@@ -205,6 +225,7 @@ impl Quirks {
                 clamp: ClampRange::Image,
                 start_noise: 0.0005,
                 auxiliary_start: AuxiliaryStart::CopyAll,
+                sampling: Sampling::WithoutReplacement,
                 selection: Selection::Validation,
             },
             Preset::Code => Self {
@@ -213,6 +234,7 @@ impl Quirks {
                 clamp: ClampRange::Batch,
                 start_noise: 0.0005,
                 auxiliary_start: AuxiliaryStart::CopyAffine,
+                sampling: Sampling::WithReplacement,
                 selection: Selection::Test,
             },
         };
@@ -222,6 +244,7 @@ impl Quirks {
             clamp: overrides.clamp.unwrap_or(base.clamp),
             start_noise: overrides.start_noise.unwrap_or(base.start_noise),
             auxiliary_start: overrides.auxiliary_start.unwrap_or(base.auxiliary_start),
+            sampling: overrides.sampling.unwrap_or(base.sampling),
             selection: overrides.selection.unwrap_or(base.selection),
         }
     }

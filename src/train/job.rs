@@ -8,7 +8,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord};
 use super::model::{Model, ModelError};
-use super::pretrained::{self, PretrainedError};
+use super::pretrained::{self, FileError};
 use super::sampler::{Sampler, SamplerError};
 use super::schedule::Schedule;
 use super::selection;
@@ -17,6 +17,7 @@ use crate::batch::Images;
 use crate::dataset::ImageSet;
 use crate::dataset::loader::{Loader, LoaderError};
 use crate::digest::Digest;
+use crate::network::pretrained::{PretrainedError, apply_pretrained};
 use crate::network::weights::Weights;
 use crate::network::{Network, NetworkError, build};
 use crate::progress::{Cancel, Cancelled, Observer};
@@ -36,6 +37,9 @@ pub enum TrainError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The pretrained file cannot be used.
+    #[error(transparent)]
+    PretrainedFile(#[from] FileError),
+    /// Its tensors do not fit.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
     /// No batches can be drawn.
@@ -190,7 +194,8 @@ impl<'a> Training<'a> {
             (Some(start), _) => model.load_weights(start)?,
             (None, Some(spec)) => {
                 let file = pretrained::load(spec)?;
-                let weights = pretrained::overlay(&network, model.to_weights(), &file, auxiliary_start)?;
+                let mut weights = model.to_weights();
+                apply_pretrained(&network, &mut weights, &file, auxiliary_start).check(&network)?;
                 model.load_weights(&weights)?;
             }
             (None, None) => {}

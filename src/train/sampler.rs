@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::RngCore;
 
 use crate::rng;
-use crate::suite::recipe::{Preset, Recipe};
+use crate::suite::recipe::{Quirks, Recipe, Sampling};
 
 /// Why no batches can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,17 +49,8 @@ pub struct Sampler {
     classes_per_batch: usize,
     per_class: usize,
     batches: usize,
-    draw: Draw,
+    sampling: Sampling,
     seed: u64,
-}
-
-/// How repeats are treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Draw {
-    /// Classes and images with replacement (the official code).
-    WithReplacement,
-    /// A class comes twice in a batch only when all have come once; the same for an image of its class.
-    WithoutReplacement,
 }
 
 impl Sampler {
@@ -87,10 +78,7 @@ impl Sampler {
             classes_per_batch: batch_size / per_class,
             per_class,
             batches: (train.len() / batch_size).max(1),
-            draw: match recipe.preset {
-                Preset::Code => Draw::WithReplacement,
-                Preset::Paper => Draw::WithoutReplacement,
-            },
+            sampling: Quirks::resolve(recipe.preset, &recipe.quirks).sampling,
             seed,
         })
     }
@@ -118,9 +106,9 @@ impl Sampler {
 
     /// `count` indices below `bound`.
     fn draw(&self, rng: &mut impl RngCore, bound: usize, count: usize) -> Vec<usize> {
-        match self.draw {
-            Draw::WithReplacement => (0..count).map(|_| rng::below(rng, bound as u64) as usize).collect(),
-            Draw::WithoutReplacement => {
+        match self.sampling {
+            Sampling::WithReplacement => (0..count).map(|_| rng::below(rng, bound as u64) as usize).collect(),
+            Sampling::WithoutReplacement => {
                 let mut drawn = Vec::with_capacity(count);
                 let mut deck: Vec<usize> = (0..bound).collect();
                 while drawn.len() < count {

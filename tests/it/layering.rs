@@ -31,12 +31,14 @@ const ENGINES: [(&str, &[&str]); 5] = [
 ];
 
 /// What belongs to the top only.
-const OUTSIDE_WORLD: [&str; 9] = [
+const OUTSIDE_WORLD: [&str; 11] = [
     "println!",
     "eprintln!",
     "print!",
     "eprint!",
-    "std::env",
+    "env::var",
+    "env::args",
+    "env::current",
     "SystemTime",
     "Instant",
     "std::io::stdout",

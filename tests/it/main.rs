@@ -3,6 +3,8 @@
 
 mod bad_input;
 #[cfg(feature = "train")]
+mod foreign;
+#[cfg(feature = "train")]
 mod gradients;
 mod layering;
 #[cfg(feature = "train")]

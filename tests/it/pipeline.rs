@@ -12,8 +12,8 @@ use mdprop::record::{Measurement, Run, folder};
 
 use crate::program;
 
-struct Finished {
-    folder: tempfile::TempDir,
+pub struct Finished {
+    pub folder: tempfile::TempDir,
 }
 
 impl Finished {
@@ -21,7 +21,7 @@ impl Finished {
         self.folder.path().join("run")
     }
 
-    fn read(&self) -> Run {
+    pub fn read(&self) -> Run {
         folder::read(&self.out()).unwrap()
     }
 }
@@ -41,7 +41,7 @@ fn command(folder: &Path) -> assert_cmd::Command {
 }
 
 /// One run shared by the tests of this file.
-fn finished() -> &'static Finished {
+pub fn finished() -> &'static Finished {
     static RUN: OnceLock<Finished> = OnceLock::new();
     RUN.get_or_init(|| {
         let run = Finished { folder: tempfile::tempdir().unwrap() };
@@ -233,7 +233,7 @@ fn a_damaged_trial_or_model_is_noticed() {
     command(folder.path()).assert().success();
     assert_same(&finished().out(), &folder.path().join("run"));
     // ... a changed model is refused by name.
-    let model = first(&first(&folder.path().join("artifacts"), ""), "main.onnx");
+    let model = first(&first(&folder.path().join("artifacts"), ""), "model.onnx");
     std::fs::write(&model, b"not a model").unwrap();
-    command(folder.path()).assert().code(2).stderr(predicates::str::contains("main.onnx"));
+    command(folder.path()).assert().code(2).stderr(predicates::str::contains("model.onnx"));
 }

@@ -128,7 +128,7 @@ fn download(package: &Package, folder: &Path, npm: &Npm, cancel: &Cancel) -> Res
     result
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::progress::Silent;
