@@ -56,7 +56,7 @@ pub struct RunArgs {
     /// Where things are.
     #[command(flatten)]
     pub folders: FolderArgs,
-    /// Folder of the results; default reports/runs/<suite>.
+    /// Folder of the results; default reports/runs/SUITE.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Device of training: cpu, cuda or cuda:N.

@@ -6,6 +6,7 @@ use super::goal::Objective;
 use super::noise;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Descent, Encoder, Evaluation};
+use crate::progress::Cancel;
 
 /// One batch to attack.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct Job<'a> {
     pub seed: u64,
     /// The suite's name of the attack.
     pub attack: &'a str,
+    /// Looked at between steps.
+    pub cancel: &'a Cancel,
 }
 
 /// The best iterate of each sample.
@@ -81,6 +84,7 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
         };
         let mut run = encoder.descend(&descent)?;
         for step in 0..=job.schedule.steps {
+            job.cancel.check()?;
             let evaluation = if step < job.schedule.steps { run.step(&step_size)? } else { run.evaluate()? };
             check_finite(&evaluation, job.images, step)?;
             let best = best.get_or_insert_with(|| Best::new(&start, &evaluation));

@@ -17,9 +17,17 @@ pub const BAD_INPUT: u8 = 2;
 /// Prints the chain of causes on one line, or with the backtrace if `RUST_BACKTRACE` is set to `full`.
 pub fn print_error(error: &anyhow::Error) {
     let full = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full");
-    let text = if full { format!("{error:?}") } else { format!("{error:#}") };
+    let text = if full { format!("{error:?}") } else { one_line(error) };
     // A closed stderr leaves nobody to tell.
     let _ = writeln!(std::io::stderr(), "error: {text}");
+}
+
+/// The message and its causes, without those that a message above already quotes.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// Writes to stdout; a closed pipe (`mdprop ... | head`) is no error.
@@ -33,5 +41,19 @@ pub fn print(text: &str) -> anyhow::Result<()> {
             Err(anyhow::Error::from(e).context("cannot write to stdout"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_already_quoted_is_not_said_twice() {
+        let disk = std::io::Error::other("disk on fire");
+        let quoted = anyhow::Error::from(disk).context("a.txt: disk on fire; buy another");
+        assert_eq!(one_line(&quoted), "a.txt: disk on fire; buy another");
+        let other = quoted.context("cannot save");
+        assert_eq!(one_line(&other), "cannot save: a.txt: disk on fire; buy another");
     }
 }

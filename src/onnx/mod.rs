@@ -1,6 +1,6 @@
 //! ONNX graphs as data: read, build, infer shapes, differentiate, and extend to an attack graph.
 //!
-//! [`file`] reads and writes, [`proto`] is the format, [`access`] the convenient view of it, [`graph`] builds,
+//! [`mod@file`] reads and writes, [`proto`] is the format, [`access`] the convenient view of it, [`graph`] builds,
 //! [`differentiate`] appends the backward pass, [`attack_graph`] the loss and the step, [`interpret`] is the slow
 //! float64 reference that the fast path is compared with.
 

@@ -177,7 +177,7 @@ pub struct AttributeProto {
     pub ref_attr_name: String,
 }
 
-/// Values of [`AttributeProto::r#type`].
+/// Values of the field `type` of [`AttributeProto`].
 pub mod attribute_type {
     /// Float.
     pub const FLOAT: i32 = 1;

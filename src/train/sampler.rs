@@ -124,6 +124,7 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suite::recipe::Preset;
     use crate::train::fixture::recipe;
 
     fn sampler(preset: &str, classes: u32, per_class: u32, batch: usize, group: usize) -> (Sampler, Vec<u32>) {

@@ -214,6 +214,39 @@ fn a_run_killed_without_warning_continues_to_the_same_bytes() {
 }
 
 #[test]
+fn ctrl_c_stops_within_a_step_and_loses_nothing_that_was_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&finished().folder.path().join("artifacts"), &folder.path().join("artifacts"));
+    // An attack that would take an hour.
+    let smoke = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/smoke.toml")).unwrap();
+    let suite = folder.path().join("slow.toml");
+    std::fs::write(&suite, smoke.replace("steps = 5", "steps = 100000")).unwrap();
+    let mut arguments = arguments(folder.path());
+    arguments[1] = suite.into();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_mdprop"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(&arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let trials = folder.path().join("run/trials");
+    let began = std::time::Instant::now();
+    while std::fs::read_dir(&trials).map_or(0, |entries| entries.count()) < 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "clean and the zero radius take a moment only");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let interrupted = std::time::Instant::now();
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(interrupted.elapsed() < Duration::from_secs(20), "took {:?}", interrupted.elapsed());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopped by the user"));
+    assert_eq!(std::fs::read_dir(&trials).unwrap().count(), 2);
+}
+
+#[test]
 fn a_damaged_trial_or_model_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     command(folder.path()).assert().success();

@@ -70,7 +70,8 @@ pub(super) fn attack_all(
             Some(schedule) => {
                 let (seed, name) = (input.seed, attack.name);
                 let (clean, budget, objective) = (&pixels, &budget, &objective);
-                craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name })?
+                let cancel = input.cancel;
+                craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel })?
             }
             None => add_noise(crafter, &pixels, batch, &budget, &objective, (input.seed, attack.name))?,
         };

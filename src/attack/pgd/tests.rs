@@ -1,5 +1,6 @@
 use super::*;
 use crate::encoder::fake::LinearEncoder;
+use crate::progress::Cancel;
 use crate::rng;
 use crate::suite::attack::{EpsilonList, Goal, Method, RandomStart};
 use crate::units::{Epsilon, PixelAmount};
@@ -37,6 +38,7 @@ fn run(encoder: &mut LinearEncoder, clean: &Images, goal: &Goal, epsilon: &Epsil
         objective: &objective,
         seed: 7,
         attack: "test",
+        cancel: &Cancel::default(),
     };
     craft(encoder, job).unwrap()
 }
@@ -125,6 +127,7 @@ fn a_loss_that_is_not_finite_names_the_image() {
         objective: &objective,
         seed: 1,
         attack: "test",
+        cancel: &Cancel::default(),
     };
     let message = craft(&mut encoder, job).unwrap_err().to_string();
     assert!(message.starts_with("image 41: loss at step 0 is inf"), "{message}");

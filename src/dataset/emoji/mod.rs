@@ -1,7 +1,7 @@
 //! Emoji by eight artists: class = emoji, images = its drawings.
 //!
 //! Packages come through the npm client ([`fetch`]), are checked against pinned SHA-256s, mapped to code points
-//! ([`icons`]), drawn with resvg ([`raster`]) and cleaned ([`clean`]).
+//! (`icons`), drawn with resvg (`raster`) and cleaned (`clean`).
 
 mod clean;
 mod icons;

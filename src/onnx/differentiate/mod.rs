@@ -4,7 +4,7 @@
 //! the image and the output is differentiated; weights are constants. An operator without a rule is an error that
 //! names the node, never a silent zero.
 //!
-//! To add an operator: write its rule in the file of its family, and name it in [`RULES`].
+//! To add an operator: write its rule in the file of its family, and name it in `RULES`.
 
 mod activation;
 mod arithmetic;
