@@ -215,8 +215,7 @@ fn libtorch(survey: &mut Survey) {
         survey.findings.push(Finding::ok(SUBJECT, "not needed by this build; training and export are left out"));
         return;
     }
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let finding = match machine::mapped(&maps, "libtorch_cpu.so") {
+    let finding = match linked_libtorch() {
         Some(path) => {
             survey.libtorch = libtorch_version(&path);
             let version = survey.libtorch.as_deref().unwrap_or("unknown version");
@@ -225,6 +224,17 @@ fn libtorch(survey: &mut Survey) {
         None => Finding::ok(SUBJECT, "not linked into this program"),
     };
     survey.findings.push(finding);
+}
+
+/// The libtorch that the loader has put into this process.
+fn linked_libtorch() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    machine::mapped(&maps, "libtorch_cpu.so")
+}
+
+/// Version of the libtorch that this process is linked with, for a run's manifest.
+pub fn linked_libtorch_version() -> Option<String> {
+    libtorch_version(&linked_libtorch()?)
 }
 
 /// Every libtorch folder has its version in a file, the wheel's as well as the official archive's.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::RunError;
+use super::environment;
 use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
@@ -135,7 +136,7 @@ fn manifest(
     stages: &Stages,
 ) -> Manifest {
     let mut versions = vec![("onnxruntime".to_string(), runtime.version().to_string())];
-    versions.extend(models::trainer_version().map(|version| ("libtorch".to_string(), version)));
+    versions.extend(environment::linked_libtorch_version().map(|version| ("libtorch".to_string(), version)));
     let mut described: Vec<(String, String)> = Vec::new();
     for model in ready {
         if described.iter().all(|(id, _)| *id != model.id) {

@@ -154,11 +154,6 @@ fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
     Err(RunError::CannotTrain { model: making.model.id.clone(), folder: making.folder.to_path_buf() })
 }
 
-/// Version of libtorch, if this build can train.
-pub fn trainer_version() -> Option<String> {
-    cfg!(feature = "train").then(|| "2.11.0".to_string())
-}
-
 fn foreign(model: &PlannedModel, card: &OnnxCard, settings: &Settings<'_>) -> Result<ReadyModel, RunError> {
     let path = match (card.mean, card.std) {
         (Some(mean), Some(std)) => wrapped(model, card, mean, std, settings)?,

@@ -104,7 +104,7 @@ fn compare(model: &Model, images: &Images, branch: Branch) -> (f64, f64) {
         .descend(&Descent {
             distance: Distance::Euclidean,
             targets_per_sample: TARGETS,
-            start: &images,
+            start: images,
             lower: &lower,
             upper: &upper,
             targets: &targets,
@@ -126,11 +126,16 @@ fn compare(model: &Model, images: &Images, branch: Branch) -> (f64, f64) {
     (equal as f64 / wanted.len() as f64, difference)
 }
 
+#[expect(clippy::print_stdout, reason = "a test says what it measured or why it did not")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
 fn assert_equal_signs(model: &Model, images: &Images, branch: Branch) {
     let (equal, difference) = compare(model, images, branch);
     assert!(equal >= 0.999, "{branch}: {equal} of the signs are equal");
     assert!(difference < 1e-4, "{branch}: losses differ by {difference}");
-    println!("{branch}: {:.4} % of the signs are equal, losses differ by {difference:.1e}", equal * 100.0);
+    say(&format!("{branch}: {:.4} % of the signs are equal, losses differ by {difference:.1e}", equal * 100.0));
 }
 
 #[test]
@@ -154,7 +159,7 @@ fn pretrained_resnet50_gradients_have_autograd_s_signs_on_photographs() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let (file, photographs) = (data.join("resnet50-v1-imagenet-f16.safetensors"), data.join("cub127.tar"));
     if !file.is_file() || !photographs.is_file() {
-        println!("skipped: no {}", data.display());
+        say(&format!("skipped: no {}", data.display()));
         return;
     }
     let backbone = BackboneSpec::Resnet { depth: 50, stride_in: StrideIn::Conv1 };
@@ -173,7 +178,7 @@ fn first_photographs(path: &std::path::Path) -> Images {
     let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        if !entry.path().unwrap().extension().is_some_and(|e| e == "jpg") {
+        if entry.path().unwrap().extension().is_none_or(|e| e != "jpg") {
             continue;
         }
         let mut bytes = vec![];
