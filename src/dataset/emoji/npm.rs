@@ -90,14 +90,21 @@ pub(super) fn fetch(
     cancel: &Cancel,
 ) -> Result<(), DatasetError> {
     std::fs::create_dir_all(folder).map_err(write_error(folder))?;
-    observer.begin("downloading emoji", packages.len() as u64, "packages");
+    let mut missing = vec![];
     for package in packages {
-        cancel.check()?;
-        let path = folder.join(package.file_name());
-        if !is_verified(&path, package)? {
-            observer.note(&package.npm_name());
-            download(package, folder, npm.ok_or(DatasetError::NpmMissing)?, cancel)?;
+        if !is_verified(&folder.join(package.file_name()), package)? {
+            missing.push(package);
         }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let npm = npm.ok_or(DatasetError::NpmMissing)?;
+    observer.begin("downloading emoji", missing.len() as u64, "packages");
+    for package in missing {
+        cancel.check()?;
+        observer.note(&package.npm_name());
+        download(package, folder, npm, cancel)?;
         observer.advance(1);
     }
     observer.end();
