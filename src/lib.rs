@@ -2,7 +2,7 @@
 //!
 //! Layers, arrows only downward (a test enforces it): `cmd` → `run`, `report` → `attack`, `train`, `export` →
 //! `encoder`, `dataset` → `onnx`, `network`, `suite`, `record` → `metric`, `stats` → `units`, `batch`, `digest`, `rng`,
-//! `artefact`, `progress`.
+//! `artefact`, `progress`, `resample`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod artefact;
@@ -21,6 +21,7 @@ pub mod onnx;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod resample;
 pub mod rng;
 pub mod run;
 pub mod stats;

@@ -262,6 +262,24 @@ fn decode(path: &Path, size: usize, resize: ResizeRule) -> Result<Vec<u8>, Datas
     Ok(planar(&square(&picture, size as u32, resize)))
 }
 
+/// `count` pictures of a folder and its sub-folders, evenly spread over their sorted paths, as `[3, size, size]` bytes.
+/// Fewer if there are fewer.
+///
+/// # Errors
+/// [`DatasetError::Folder`] if there is no picture, [`DatasetError::Picture`] naming one that cannot be read.
+pub fn some_pictures(root: &Path, count: usize, size: usize) -> Result<Vec<Vec<u8>>, DatasetError> {
+    if !root.is_dir() {
+        return Err(wrong(root, "is no folder; name one with pictures in it or below it"));
+    }
+    let mut found = Vec::new();
+    find_pictures(root, "", 0, &mut found)?;
+    if found.is_empty() {
+        return Err(wrong(root, format!("holds no picture; wanted files that end in {}", EXTENSIONS.join(", "))));
+    }
+    let count = count.min(found.len());
+    (0..count).map(|i| decode(&found[i * found.len() / count].path, size, ResizeRule::CenterCrop)).collect()
+}
+
 fn on_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();

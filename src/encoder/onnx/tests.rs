@@ -12,7 +12,7 @@ fn runtime() -> Runtime {
 }
 
 fn encoder(model: ModelProto, batch_size: usize, threads: usize) -> OnnxEncoder {
-    OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions { name: None, threads, batch_size }).unwrap()
+    OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions { threads, batch_size, ..OnnxOptions::default() }).unwrap()
 }
 
 fn images(seed: u64, n: usize, size: usize) -> Images {
