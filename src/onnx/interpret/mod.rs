@@ -4,9 +4,13 @@
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
 
 mod elementwise;
+mod functions;
 mod indexing;
 mod integers;
 mod layout;
+mod linear;
+mod normalisation;
+mod reduction;
 mod sliding;
 mod tensor;
 
@@ -43,7 +47,7 @@ pub fn run(model: &ModelProto, inputs: &[(&str, Tensor)]) -> Result<Values, Onnx
         let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|name| values.get(name)).collect();
         let input_types: Vec<i32> =
             node.input.iter().map(|name| types.get(name.as_str()).copied().unwrap_or(0)).collect();
-        let results = visit(node, &inputs, &input_types)?;
+        let results = visit(node, &inputs, &input_types, model.opset())?;
         types.extend(node.output.iter().map(String::as_str).zip(element::results(node, &input_types)));
         for (name, result) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
             values.insert(name.clone(), result);
@@ -62,6 +66,8 @@ pub(super) fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {
 /// A node with its inputs looked up.
 struct Call<'a> {
     node: &'a NodeProto,
+    /// Version of ONNX's own operators in this file.
+    opset: i64,
     inputs: &'a [Option<&'a Tensor>],
     /// Element types of the inputs; 0 where unknown.
     types: &'a [i32],
@@ -118,19 +124,24 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Runs one node. `types` are the element types of the inputs, 0 where unknown: integers divide as integers.
-pub(super) fn visit(node: &NodeProto, inputs: &[Option<&Tensor>], types: &[i32]) -> Result<Vec<Tensor>, OnnxError> {
-    let call = Call { node, inputs, types };
-    if let Some(result) = integers::visit(&call)? {
-        return Ok(vec![result]);
+/// Runs one node of a file of operator set `opset`. `types` are the element types of the inputs, 0 where unknown:
+/// integers divide as integers.
+pub(super) fn visit(
+    node: &NodeProto,
+    inputs: &[Option<&Tensor>],
+    types: &[i32],
+    opset: i64,
+) -> Result<Vec<Tensor>, OnnxError> {
+    let call = Call { node, opset, inputs, types };
+    type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
+    let families: [Family; 6] =
+        [integers::visit, elementwise::visit, functions::visit, layout::visit, linear::visit, reduction::visit];
+    for family in families {
+        if let Some(result) = family(&call)? {
+            return Ok(vec![result]);
+        }
     }
-    if let Some(result) = elementwise::visit(&call)? {
-        return Ok(vec![result]);
-    }
-    if let Some(result) = layout::visit(&call)? {
-        return Ok(vec![result]);
-    }
-    for family in [indexing::visit, sliding::visit] {
+    for family in [indexing::visit, normalisation::visit, sliding::visit] {
         if let Some(results) = family(&call)? {
             return Ok(results);
         }

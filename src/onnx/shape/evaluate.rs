@@ -7,6 +7,7 @@
 use super::{Facts, element_count};
 use crate::onnx::access::Dim;
 use crate::onnx::element;
+use crate::onnx::graph::OPSET;
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::{NodeProto, TensorProto, data_type};
 
@@ -134,7 +135,7 @@ pub(super) fn results(facts: &mut Facts, node: &NodeProto, shapes: &[Vec<Dim>]) 
         .collect::<Result<_, _>>()
         .ok()?;
     let inputs: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_ref).collect();
-    let results = interpret::visit(node, &inputs, &types).ok()?;
+    let results = interpret::visit(node, &inputs, &types, OPSET).ok()?;
     let types = element::results(node, &types);
     let named = node.output.iter().zip(&results).zip(&types).filter(|((name, _), _)| !name.is_empty());
     named.map(|((name, value), elem_type)| Some((name.clone(), tensor(value, *elem_type)?))).collect()

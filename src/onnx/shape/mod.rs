@@ -4,9 +4,13 @@
 //! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node. Sizes are checked: a
 //! file cannot make this code, or the rules that believe it, allocate more than [`LARGEST`] entries at once.
 
+mod elementwise;
 mod evaluate;
 pub(crate) mod layout;
+mod linear;
 mod lists;
+mod normalisation;
+mod reduction;
 pub(crate) mod spatial;
 mod symbol;
 
@@ -148,104 +152,25 @@ impl Facts {
                 }
             }
         }
-        Ok(self.result_shape(node)?.into_iter().collect())
-    }
-
-    fn result_shape(&self, node: &NodeProto) -> Result<Option<Vec<Dim>>, OnnxError> {
-        let shape = |i: usize| node.input_name(i).and_then(|name| self.shape(name));
-        let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
-        let Some(first) = shape(0) else { return Ok(None) };
-        Ok(match node.op_type.as_str() {
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "PRelu" => {
-                let mut result = first.to_vec();
-                for i in 1..node.input.len() {
-                    let Some(other) = shape(i) else { return Ok(None) };
-                    result = broadcast(&result, other).ok_or_else(|| {
-                        fail(format!("shapes {} and {} do not broadcast", show(&result), show(other)))
-                    })?;
-                }
-                Some(result)
+        for family in [elementwise::shape, linear::shape, normalisation::shape, reduction::shape] {
+            if let Some(shape) = family(&inputs)? {
+                return Ok(vec![shape]);
             }
-            "Gemm" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let pick = |s: &[Dim], transposed: bool, axis: usize| {
-                    s.get(if transposed { 1 - axis } else { axis })
-                        .cloned()
-                        .ok_or_else(|| fail("wanted matrices".into()))
-                };
-                let (ta, tb) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
-                let (inner, wanted) = (pick(first, ta, 1)?, pick(second, tb, 0)?);
-                if let (Dim::Fixed(a), Dim::Fixed(b)) = (&inner, &wanted)
-                    && a != b
-                {
-                    return Err(fail(format!("inner sizes {a} and {b} differ")));
-                }
-                Some(vec![pick(first, ta, 0)?, pick(second, tb, 1)?])
-            }
-            "MatMul" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let ([batch_a @ .., rows, _], [batch_b @ .., _, columns]) = (first, second) else { return Ok(None) };
-                let mut result = broadcast(batch_a, batch_b).ok_or_else(|| fail("batches do not broadcast".into()))?;
-                result.extend([rows.clone(), columns.clone()]);
-                Some(result)
-            }
-            "ReduceSum" | "ReduceMean" | "ReduceL2" | "ReduceL1" | "ReduceMax" => {
-                let Some(axes) = self.axes(node, first.len()) else { return Ok(None) };
-                let keep = node.int("keepdims", 1) != 0;
-                let reduced = first.iter().enumerate().filter_map(|(axis, d)| match axes.contains(&axis) {
-                    true => keep.then_some(Dim::Fixed(1)),
-                    false => Some(d.clone()),
-                });
-                Some(reduced.collect())
-            }
-            op if SAME_SHAPE.contains(&op) => Some(first.to_vec()),
-            _ => None,
-        })
+        }
+        Ok(vec![])
     }
 
     /// The axes of a reduction, all of them if none are given; absent if they are not constant.
     pub fn axes(&self, node: &NodeProto, rank: usize) -> Option<Vec<usize>> {
         let axes = match node.input_name(1) {
             Some(name) => self.integers(name)?,
-            None => node.ints("axes").map_or_else(|| (0..rank as i64).collect(), <[i64]>::to_vec),
+            None => node.ints("axes").unwrap_or_default().to_vec(),
         };
-        let axes = if axes.is_empty() { (0..rank as i64).collect() } else { axes };
+        let all = axes.is_empty() && node.int("noop_with_empty_axes", 0) == 0;
+        let axes = if all { (0..rank as i64).collect() } else { axes };
         axes.iter().map(|a| usize::try_from(if *a < 0 { a + rank as i64 } else { *a }).ok()).collect()
     }
 }
-
-/// Operators whose first output has the shape of their first input.
-const SAME_SHAPE: &[&str] = &[
-    "Relu",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Neg",
-    "Abs",
-    "Clip",
-    "Identity",
-    "Dropout",
-    "BatchNormalization",
-    "Cast",
-    "Sign",
-    "Erf",
-    "Softmax",
-    "Elu",
-    "Selu",
-    "Softplus",
-    "HardSigmoid",
-    "HardSwish",
-    "Reciprocal",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LRN",
-    "Gelu",
-    "Floor",
-    "Ceil",
-];
 
 /// A node and what is known of its inputs.
 pub(crate) struct Inputs<'a> {
