@@ -8,6 +8,7 @@ pub mod eigenvalue;
 pub mod groups;
 pub mod hubness;
 pub mod kind;
+pub mod kmeans;
 pub mod neighbors;
 pub mod ranking;
 pub mod recall;

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attack_graph;
 pub mod differentiate;
+pub mod equation;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -1,4 +1,4 @@
-//! Operators that move entries or reduce over axes.
+//! Operators that move entries.
 
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
@@ -98,10 +98,6 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Tensor>, OnnxError> {
             }
             y
         }
-        "ReduceSum" => reduce(call, |sum, v| sum + v, |sum, _| sum)?,
-        "ReduceMean" => reduce(call, |sum, v| sum + v, |sum, n| sum / n)?,
-        "ReduceL1" => reduce(call, |sum, v| sum + v.abs(), |sum, _| sum)?,
-        "ReduceL2" => reduce(call, |sum, v| sum + v * v, |sum, _| sum.sqrt())?,
         _ => return Ok(None),
     }))
 }
@@ -143,32 +139,4 @@ fn concat(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let mut shape = first.shape.clone();
     shape[axis] = parts.iter().map(|p| p.shape[axis]).sum();
     Ok(Tensor { shape, data })
-}
-
-fn reduce(
-    call: &Call<'_>,
-    step: impl Fn(f64, f64) -> f64,
-    finish: impl Fn(f64, f64) -> f64,
-) -> Result<Tensor, OnnxError> {
-    let x = call.input(0)?;
-    let rank = x.shape.len();
-    let given = call.optional(1).map(Tensor::integers).or_else(|| call.node.ints("axes").map(<[i64]>::to_vec));
-    let axes: Vec<usize> = match given {
-        Some(axes) if !axes.is_empty() => axes.iter().map(|a| a.rem_euclid(rank as i64) as usize).collect(),
-        _ => (0..rank).collect(),
-    };
-    let kept: Vec<usize> = x.shape.iter().enumerate().map(|(a, d)| if axes.contains(&a) { 1 } else { *d }).collect();
-    let mut y = Tensor::zeros(&kept);
-    let (from, mut to) = (x.strides(), y.strides());
-    axes.iter().for_each(|a| to[*a] = 0);
-    for (i, v) in x.data.iter().enumerate() {
-        let at: usize = (0..rank).map(|a| i / from[a] % x.shape[a] * to[a]).sum();
-        y.data[at] = step(y.data[at], *v);
-    }
-    let count = x.data.len() as f64 / y.data.len().max(1) as f64;
-    y.data.iter_mut().for_each(|v| *v = finish(*v, count));
-    if call.node.int("keepdims", 1) == 0 {
-        y.shape = kept.iter().enumerate().filter(|(a, _)| !axes.contains(a)).map(|(_, d)| *d).collect();
-    }
-    Ok(y)
 }

@@ -4,7 +4,11 @@
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
 
 mod elementwise;
+mod functions;
 mod layout;
+mod linear;
+mod normalisation;
+mod reduction;
 mod sliding;
 mod tensor;
 
@@ -13,7 +17,7 @@ use std::collections::HashMap;
 pub use tensor::Tensor;
 
 use super::file::OnnxError;
-use super::proto::{ModelProto, NodeProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Values by name.
 pub type Values = HashMap<String, Tensor>;
@@ -34,7 +38,7 @@ pub fn run(model: &ModelProto, inputs: &[(&str, Tensor)]) -> Result<Values, Onnx
         return Err(OnnxError::Graph(format!("input `{}` is missing", missing.name)));
     }
     for node in &graph.node {
-        let results = visit(node, &values)?;
+        let results = visit(node, graph, model.opset(), &values)?;
         for (name, result) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
             values.insert(name.clone(), result);
         }
@@ -52,6 +56,9 @@ fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {
 /// A node with its inputs looked up.
 struct Call<'a> {
     node: &'a NodeProto,
+    graph: &'a GraphProto,
+    /// Version of ONNX's own operators in this file.
+    opset: i64,
     inputs: Vec<Option<&'a Tensor>>,
 }
 
@@ -73,17 +80,20 @@ impl<'a> Call<'a> {
     }
 }
 
-fn visit(node: &NodeProto, values: &Values) -> Result<Vec<Tensor>, OnnxError> {
+fn visit(node: &NodeProto, graph: &GraphProto, opset: i64, values: &Values) -> Result<Vec<Tensor>, OnnxError> {
     let inputs = node.input.iter().map(|name| values.get(name)).collect();
-    let call = Call { node, inputs };
-    if let Some(result) = elementwise::visit(&call)? {
-        return Ok(vec![result]);
+    let call = Call { node, graph, opset, inputs };
+    type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
+    let families: [Family; 5] = [elementwise::visit, functions::visit, layout::visit, linear::visit, reduction::visit];
+    for family in families {
+        if let Some(result) = family(&call)? {
+            return Ok(vec![result]);
+        }
     }
-    if let Some(result) = layout::visit(&call)? {
-        return Ok(vec![result]);
-    }
-    if let Some(results) = sliding::visit(&call)? {
-        return Ok(results);
+    for family in [normalisation::visit, sliding::visit] {
+        if let Some(results) = family(&call)? {
+            return Ok(results);
+        }
     }
     Err(call.fail("the operator is not implemented"))
 }

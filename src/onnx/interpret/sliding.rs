@@ -1,4 +1,4 @@
-//! Convolutions, poolings and matrix products, two spatial axes only.
+//! Convolutions and poolings, two spatial axes only.
 
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
@@ -17,8 +17,6 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Vec<Tensor>>, OnnxError> {
             let shape = x.shape.iter().enumerate().map(|(a, d)| if a < 2 { *d } else { 1 }).collect();
             vec![Tensor { shape, data }]
         }
-        "Gemm" => vec![gemm(call)?],
-        "MatMul" => vec![matmul(call, call.input(0)?, call.input(1)?)?],
         _ => return Ok(None),
     }))
 }
@@ -134,41 +132,6 @@ fn average_pool(call: &Call<'_>) -> Result<Tensor, OnnxError> {
         };
         let count = if padded { reach(0, oy) * reach(1, ox) } else { entries.len() };
         y.data[at] = entries.iter().sum::<f64>() / count as f64;
-    }
-    Ok(y)
-}
-
-fn gemm(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let turn = |t: &Tensor, yes: i64| match (&t.shape[..], yes) {
-        ([r, c], 1) => t.gather(&[*c, *r], 0, &[1, *c as isize]),
-        _ => t.clone(),
-    };
-    let a = turn(call.input(0)?, call.node.int("transA", 0));
-    let b = turn(call.input(1)?, call.node.int("transB", 0));
-    let alpha = f64::from(call.node.float("alpha", 1.0));
-    let y = matmul(call, &a, &b)?.map(|v| v * alpha);
-    match call.optional(2) {
-        None => Ok(y),
-        Some(c) => {
-            let beta = f64::from(call.node.float("beta", 1.0));
-            y.zip(c, |v, c| v + beta * c).ok_or_else(|| call.fail("C does not broadcast"))
-        }
-    }
-}
-
-fn matmul(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OnnxError> {
-    let ([batch_a @ .., rows, inner], [batch_b @ .., inner_b, columns]) = (&a.shape[..], &b.shape[..]) else {
-        return Err(call.fail("wanted matrices"));
-    };
-    let batch = super::tensor::broadcast(batch_a, batch_b).filter(|_| inner == inner_b);
-    let fail = || call.fail(format!("shapes {:?} and {:?} do not fit", a.shape, b.shape));
-    let batch = batch.ok_or_else(fail)?;
-    let whole = |t: &Tensor, r: usize, c: usize| t.expand(&[&batch[..], &[r, c]].concat()).ok_or_else(fail);
-    let (a, b) = (whole(a, *rows, *inner)?, whole(b, *inner, *columns)?);
-    let mut y = Tensor::zeros(&[&batch[..], &[*rows, *columns]].concat());
-    for (at, value) in y.data.iter_mut().enumerate() {
-        let (m, r, c) = (at / (rows * columns), at / columns % rows, at % columns);
-        *value = (0..*inner).map(|k| a.data[(m * rows + r) * inner + k] * b.data[(m * inner + k) * columns + c]).sum();
     }
     Ok(y)
 }

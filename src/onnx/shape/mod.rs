@@ -3,6 +3,11 @@
 //!
 //! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node.
 
+mod elementwise;
+mod linear;
+mod normalisation;
+mod reduction;
+
 use std::collections::HashMap;
 
 use super::access::Dim;
@@ -119,6 +124,12 @@ impl Facts {
     }
 
     fn result_shape(&self, node: &NodeProto) -> Result<Option<Vec<Dim>>, OnnxError> {
+        let inputs = Inputs { facts: self, node };
+        for family in [elementwise::shape, linear::shape, normalisation::shape, reduction::shape] {
+            if let Some(shape) = family(&inputs)? {
+                return Ok(Some(shape));
+            }
+        }
         let shape = |i: usize| node.input_name(i).and_then(|name| self.shape(name));
         let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
         let Some(first) = shape(0) else { return Ok(None) };
@@ -144,39 +155,6 @@ impl Facts {
                 let pooled = |(axis, d): (usize, &Dim)| if axis < 2 { d.clone() } else { Dim::Fixed(1) };
                 Some(first.iter().enumerate().map(pooled).collect())
             }
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "PRelu" => {
-                let mut result = first.to_vec();
-                for i in 1..node.input.len() {
-                    let Some(other) = shape(i) else { return Ok(None) };
-                    result = broadcast(&result, other).ok_or_else(|| {
-                        fail(format!("shapes {} and {} do not broadcast", show(&result), show(other)))
-                    })?;
-                }
-                Some(result)
-            }
-            "Gemm" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let pick = |s: &[Dim], transposed: bool, axis: usize| {
-                    s.get(if transposed { 1 - axis } else { axis })
-                        .cloned()
-                        .ok_or_else(|| fail("wanted matrices".into()))
-                };
-                let (ta, tb) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
-                let (inner, wanted) = (pick(first, ta, 1)?, pick(second, tb, 0)?);
-                if let (Dim::Fixed(a), Dim::Fixed(b)) = (&inner, &wanted)
-                    && a != b
-                {
-                    return Err(fail(format!("inner sizes {a} and {b} differ")));
-                }
-                Some(vec![pick(first, ta, 0)?, pick(second, tb, 1)?])
-            }
-            "MatMul" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let ([batch_a @ .., rows, _], [batch_b @ .., _, columns]) = (first, second) else { return Ok(None) };
-                let mut result = broadcast(batch_a, batch_b).ok_or_else(|| fail("batches do not broadcast".into()))?;
-                result.extend([rows.clone(), columns.clone()]);
-                Some(result)
-            }
             "Flatten" => {
                 let axis = node.int("axis", 1);
                 let axis = if axis == first.len() as i64 { first.len() } else { wrap(axis, first.len())? };
@@ -190,15 +168,6 @@ impl Facts {
                 let reversed: Vec<i64> = (0..first.len() as i64).rev().collect();
                 let order = node.ints("perm").unwrap_or(&reversed);
                 Some(order.iter().map(|a| wrap(*a, first.len()).map(|a| first[a].clone())).collect::<Result<_, _>>()?)
-            }
-            "ReduceSum" | "ReduceMean" | "ReduceL2" | "ReduceL1" | "ReduceMax" => {
-                let Some(axes) = self.axes(node, first.len()) else { return Ok(None) };
-                let keep = node.int("keepdims", 1) != 0;
-                let reduced = first.iter().enumerate().filter_map(|(axis, d)| match axes.contains(&axis) {
-                    true => keep.then_some(Dim::Fixed(1)),
-                    false => Some(d.clone()),
-                });
-                Some(reduced.collect())
             }
             "Unsqueeze" => {
                 let Some(axes) = node.input_name(1).and_then(|name| self.integers(name)) else { return Ok(None) };
@@ -228,18 +197,19 @@ impl Facts {
                 Some(result)
             }
             "Shape" => Some(vec![Dim::Fixed(first.len())]),
-            op if SAME_SHAPE.contains(&op) => Some(first.to_vec()),
             _ => None,
         })
     }
 
-    /// The axes of a reduction, all of them if none are given; absent if they are not constant.
+    /// The axes of a reduction, all of them if none are given (none of them with `noop_with_empty_axes`); absent if
+    /// they are not constant.
     pub fn axes(&self, node: &NodeProto, rank: usize) -> Option<Vec<usize>> {
         let axes = match node.input_name(1) {
             Some(name) => self.integers(name)?,
-            None => node.ints("axes").map_or_else(|| (0..rank as i64).collect(), <[i64]>::to_vec),
+            None => node.ints("axes").unwrap_or_default().to_vec(),
         };
-        let axes = if axes.is_empty() { (0..rank as i64).collect() } else { axes };
+        let all = axes.is_empty() && node.int("noop_with_empty_axes", 0) == 0;
+        let axes = if all { (0..rank as i64).collect() } else { axes };
         axes.iter().map(|a| usize::try_from(if *a < 0 { a + rank as i64 } else { *a }).ok()).collect()
     }
 
@@ -257,38 +227,29 @@ impl Facts {
     }
 }
 
-/// Operators whose first output has the shape of their first input.
-const SAME_SHAPE: &[&str] = &[
-    "Relu",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Neg",
-    "Abs",
-    "Clip",
-    "Identity",
-    "Dropout",
-    "BatchNormalization",
-    "Cast",
-    "Sign",
-    "Erf",
-    "Softmax",
-    "Elu",
-    "Selu",
-    "Softplus",
-    "HardSigmoid",
-    "HardSwish",
-    "Reciprocal",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LRN",
-    "Gelu",
-    "Floor",
-    "Ceil",
-];
+/// A node and what is known of its inputs, as the shape rules of a family see it.
+struct Inputs<'a> {
+    facts: &'a Facts,
+    node: &'a NodeProto,
+}
+
+impl<'a> Inputs<'a> {
+    /// Shape of input `i`; absent if the input is or its shape cannot be told.
+    fn shape(&self, i: usize) -> Option<&'a [Dim]> {
+        self.node.input_name(i).and_then(|name| self.facts.shape(name))
+    }
+
+    fn fail(&self, reason: impl Into<String>) -> OnnxError {
+        OnnxError::Node { node: self.node.label().into(), op: self.node.op_type.clone(), reason: reason.into() }
+    }
+
+    /// An axis of a value with `rank` axes, counted from the front.
+    fn axis(&self, axis: i64, rank: usize) -> Result<usize, OnnxError> {
+        let wrapped = if axis < 0 { axis + rank as i64 } else { axis };
+        let inside = usize::try_from(wrapped).ok().filter(|a| *a < rank);
+        inside.ok_or_else(|| self.fail(format!("axis {axis} of a value with {rank} axes")))
+    }
+}
 
 /// All axes as numbers, if they are.
 pub fn fixed(dims: &[Dim]) -> Option<Vec<usize>> {
