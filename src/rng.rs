@@ -45,6 +45,11 @@ pub fn unit(rng: &mut impl rand::RngCore) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32
 }
 
+/// Uniform `f64` in `[0, 1)` with 53 random bits.
+pub fn unit_f64(rng: &mut impl rand::RngCore) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// Standard normal draw (Box–Muller, one of the pair).
 pub fn normal(rng: &mut impl rand::RngCore) -> f32 {
     let u = 1.0 - f64::from(unit(rng));

@@ -8,6 +8,8 @@ pub mod access;
 pub mod attack_graph;
 pub mod describe;
 pub mod differentiate;
+pub mod element;
+pub mod equation;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -15,6 +17,7 @@ pub mod graph;
 pub mod interpret;
 pub mod opset;
 pub mod proto;
+pub mod resize;
 pub mod shape;
 pub mod window;
 pub mod wrap;
