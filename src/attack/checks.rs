@@ -63,7 +63,8 @@ pub fn gradient_exact(straight_through: &[String]) -> Option<Check> {
     let nodes = straight_through.len();
     let shown = straight_through.iter().take(5).map(|node| format!("`{node}`")).collect::<Vec<_>>().join(", ");
     let more = if nodes > 5 { ", ..." } else { "" };
-    let detail = format!("straight-through gradient at {nodes} nodes ({shown}{more}): the attack may be weaker than it could");
+    let detail =
+        format!("straight-through gradient at {nodes} nodes ({shown}{more}): the attack may be weaker than it could");
     (nodes > 0).then(|| check(Check::GRADIENT_EXACT, false, detail))
 }
 

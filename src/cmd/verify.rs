@@ -149,17 +149,16 @@ fn mark(check: &Check) -> &'static str {
 fn operators(report: &Report, out: &mut String) {
     let nodes: usize = report.operators.iter().map(|op| op.count).sum();
     let on_path: usize = report.operators.iter().map(|op| op.on_path).sum();
-    let missing: usize =
-        report.operators.iter().filter(|op| op.coverage == Coverage::Missing).map(|op| op.on_path).sum();
+    let covered: usize = report.operators.iter().filter(|op| op.coverage == Coverage::Rule).map(|op| op.on_path).sum();
     let _ = writeln!(
         out,
-        "\noperators: {nodes} nodes, {on_path} between image and embedding, {} of them with a gradient rule",
-        on_path - missing
+        "\noperators: {nodes} nodes, {on_path} between image and embedding, {covered} of them with a gradient rule"
     );
     let width = report.operators.iter().map(|op| op.op.len()).max().unwrap_or(0);
     for op in &report.operators {
         let coverage = match op.coverage {
             Coverage::Rule => "rule",
+            Coverage::StraightThrough => "no gradient; can be passed straight through",
             Coverage::Missing => "NO RULE",
             Coverage::NotNeeded => "not on the way",
         };

@@ -133,7 +133,9 @@ pub enum EncoderError {
         reason: String,
     },
     /// No gradient rule.
-    #[error("{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work")]
+    #[error(
+        "{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work, and straight_through = true in the card passes rounding and quantisation through"
+    )]
     NoGradient {
         /// File or model.
         name: String,

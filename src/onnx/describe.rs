@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use super::differentiate;
-use super::opset;
 use super::access::Dim;
+use super::differentiate::{Support, support};
+use super::opset;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use super::shape::Facts;
 use super::wrap::{Adapted, list_values};
@@ -42,6 +42,8 @@ pub struct FileFacts {
 pub enum Coverage {
     /// It has a rule.
     Rule,
+    /// It has none but can be passed straight through, and lies between image and embedding.
+    StraightThrough,
     /// It has none, and lies between image and embedding.
     Missing,
     /// No gradient passes through it.
@@ -114,22 +116,29 @@ pub fn operators(adapted: &Adapted) -> Vec<OperatorUse> {
     let lifted = opset::lift(adapted.model.clone()).unwrap_or_else(|_| adapted.model.clone());
     let Some(graph) = &lifted.graph else { return vec![] };
     let path = path(graph, &adapted.pixels, &adapted.embedding);
-    let known: HashSet<&str> = differentiate::supported_ops().collect();
-    let mut uses: BTreeMap<String, (usize, usize, bool)> = BTreeMap::new();
+    let mut uses: BTreeMap<String, (usize, usize, Support)> = BTreeMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         let name = if node.is_onnx() { node.op_type.clone() } else { format!("{}::{}", node.domain, node.op_type) };
-        let rule = node.is_onnx() && known.contains(node.op_type.as_str());
-        let entry = uses.entry(name).or_insert((0, 0, rule));
+        let entry = uses.entry(name).or_insert((0, 0, Support::Rule));
         entry.0 += 1;
-        entry.1 += usize::from(path.contains(&index));
+        if path.contains(&index) {
+            entry.1 += 1;
+            // A cast may be to floats here and to integers there: the worse counts.
+            entry.2 = match (entry.2, support(node)) {
+                (Support::None, _) | (_, Support::None) => Support::None,
+                (Support::StraightThrough, _) | (_, Support::StraightThrough) => Support::StraightThrough,
+                _ => Support::Rule,
+            };
+        }
     }
     let mut list: Vec<OperatorUse> = uses
         .into_iter()
-        .map(|(op, (count, on_path, rule))| {
-            let coverage = match (on_path, rule) {
+        .map(|(op, (count, on_path, support))| {
+            let coverage = match (on_path, support) {
                 (0, _) => Coverage::NotNeeded,
-                (_, true) => Coverage::Rule,
-                (_, false) => Coverage::Missing,
+                (_, Support::Rule) => Coverage::Rule,
+                (_, Support::StraightThrough) => Coverage::StraightThrough,
+                (_, Support::None) => Coverage::Missing,
             };
             OperatorUse { op, count, on_path, coverage }
         })
@@ -167,7 +176,8 @@ fn path(graph: &GraphProto, input: &str, output: &str) -> HashSet<usize> {
     let mut active: HashSet<&str> = HashSet::from([input]);
     let mut forward = vec![false; graph.node.len()];
     for (index, node) in graph.node.iter().enumerate() {
-        if !matches!(node.op_type.as_str(), "Shape" | "Size") && node.input.iter().any(|i| active.contains(i.as_str())) {
+        if !matches!(node.op_type.as_str(), "Shape" | "Size") && node.input.iter().any(|i| active.contains(i.as_str()))
+        {
             forward[index] = true;
             active.extend(node.output.iter().filter(|o| !o.is_empty()).map(String::as_str));
         }

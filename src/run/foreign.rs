@@ -35,7 +35,8 @@ pub(super) fn prepare(
     let made_from = Digest::of_value(&(WRAPPING_VERSION, &original, bare, image_size, runtime.version()));
     let file = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
     if !file.is_file() {
-        let foreign = |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source };
+        let foreign =
+            |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source: Box::new(source) };
         let read = onnx::file::read(path)?;
         let adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
         let settled = settle(runtime, &adapted, &model.id)?;

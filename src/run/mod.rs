@@ -90,7 +90,7 @@ pub enum RunError {
         path: PathBuf,
         /// What does not fit and what helps.
         #[source]
-        source: OnnxError,
+        source: Box<OnnxError>,
     },
     /// A foreign file that its card does not fit.
     #[error("model `{model}` ({}): {source}", path.display())]
@@ -101,7 +101,7 @@ pub enum RunError {
         path: PathBuf,
         /// What does not fit and which key helps.
         #[source]
-        source: OnnxError,
+        source: Box<OnnxError>,
     },
     /// A model file that is not there.
     #[error("{}: {source}", path.display())]

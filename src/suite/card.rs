@@ -126,7 +126,10 @@ impl OnnxCard {
             }
             // How many channels there are is seen in the file; without a colour it may still be one.
             if ![1, channels].contains(&values.0.len()) {
-                problems.push(format!("{key} = {values} has {} numbers; give one, or one for each channel", values.0.len()));
+                problems.push(format!(
+                    "{key} = {values} has {} numbers; give one, or one for each channel",
+                    values.0.len()
+                ));
             }
         }
         if let Some([low, high]) = self.range
@@ -180,7 +183,8 @@ mod tests {
         let wrong = "range = [1, 0]\nmean = [1, 2]\nstd = 0\nnormalize = true\ndistance = \"cosine\"\n\
                      resize = { to = 64 }\ncrop = 65\n";
         let problems = card(wrong).unwrap().problems().join("\n");
-        for part in ["range", "mean = [1.0, 2.0] has 2", "std = 0 must be positive", "normalises already", "crop = 65"] {
+        for part in ["range", "mean = [1.0, 2.0] has 2", "std = 0 must be positive", "normalises already", "crop = 65"]
+        {
             assert!(problems.contains(part), "{part} is missing in\n{problems}");
         }
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::attack::{Branch, Goal, Method, RandomStart, Side};
-use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::card::OnnxCard;
+use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::recipe::Recipe;
 use super::wire::SuiteWire;
 use crate::digest::Digest;

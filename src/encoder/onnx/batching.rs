@@ -19,7 +19,7 @@ const TOGETHER: usize = 3;
 const ROUNDING: f32 = 1e-4;
 
 /// How a model is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batching {
     /// Any number of images at once.
     Free,
@@ -82,17 +82,23 @@ pub fn settle(runtime: &Runtime, adapted: &Adapted, name: &str) -> Result<Settle
                     format!("{declared}; {TOGETHER} images together and one by one differ by {difference:.0e}"),
                 ),
             },
-            Some(difference) => {
-                looped(format!("{declared}, but images of one batch influence each other: they differ by {difference:.0e}"))
-            }
+            Some(difference) => looped(format!(
+                "{declared}, but images of one batch influence each other: they differ by {difference:.0e}"
+            )),
             None => looped(format!("{declared}, but {TOGETHER} images give {} numbers", together.len())),
         },
     })
 }
 
+/// The runtime's words without the file's name, cut where they get long.
 fn first_line(error: &EncoderError) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().chars().take(200).collect()
+    let text = match error {
+        EncoderError::Runtime { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(120).collect();
+    if cut.len() < line.len() { cut + " ..." } else { cut }
 }
 
 /// Largest difference relative to the largest entry; `None` if the counts differ or an entry is not finite.

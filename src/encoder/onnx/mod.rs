@@ -213,9 +213,10 @@ impl OnnxEncoder {
             batch_size: Some(self.batch_size),
             targets_per_sample: None,
             gradient_output: false,
-            straight_through: false,
+            straight_through: self.straight_through,
         };
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
+        self.spec.straight_through.clone_from(&graph.straight_through);
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
         while sessions.len() < wanted {
             sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model, self.provider)?);

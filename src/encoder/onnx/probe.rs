@@ -92,11 +92,7 @@ impl Probe {
     ///
     /// # Errors
     /// [`EncoderError::Runtime`], also for a missing output or one that is not float32.
-    pub fn run(
-        &mut self,
-        inputs: &[(&str, &[usize], &[f32])],
-        outputs: &[&str],
-    ) -> Result<Vec<Value>, EncoderError> {
+    pub fn run(&mut self, inputs: &[(&str, &[usize], &[f32])], outputs: &[&str]) -> Result<Vec<Value>, EncoderError> {
         let failed = session::failed(&self.name);
         let mut fed: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (name, shape, data) in inputs {

@@ -212,7 +212,10 @@ mod tests {
         assert_eq!(placement.nodes["CPUExecutionProvider"], 4);
         assert_eq!(placement.computing["CPUExecutionProvider"], 3);
         let error = check_placement(Provider::Cuda, &ran).unwrap_err().to_string();
-        assert!(error.contains("3 of 3 computing nodes ran elsewhere") && error.contains("`b_nchwc` (Conv)"), "{error}");
+        assert!(
+            error.contains("3 of 3 computing nodes ran elsewhere") && error.contains("`b_nchwc` (Conv)"),
+            "{error}"
+        );
     }
 
     #[test]

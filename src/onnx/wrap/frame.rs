@@ -167,12 +167,7 @@ fn element_type(graph: &GraphProto, value: &ValueInfoProto, notes: &mut Vec<Note
     Ok(elem_type)
 }
 
-fn layout(
-    axes: &[Dim],
-    declared: &[Dim],
-    wrapping: &Wrapping,
-    notes: &mut Vec<Note>,
-) -> Result<Layout, OnnxError> {
+fn layout(axes: &[Dim], declared: &[Dim], wrapping: &Wrapping, notes: &mut Vec<Note>) -> Result<Layout, OnnxError> {
     let could_be_channels = |axis: usize| matches!(axes[axis].fixed(), Some(1 | 3));
     let shape = show(declared);
     let (layout, source, why) = match (wrapping.layout, could_be_channels(0), could_be_channels(2)) {

@@ -116,7 +116,8 @@ fn sampling(
         all[first * image_size..(first + cut) * image_size].to_vec()
     };
     let (rows, columns) = (one(0), one(1));
-    let identity = |m: &[f32]| m.len() == image_size * image_size && *m == matrix(image_size, image_size, Filter::Nearest, true);
+    let identity =
+        |m: &[f32]| m.len() == image_size * image_size && *m == matrix(image_size, image_size, Filter::Nearest, true);
     if identity(&rows) && identity(&columns) {
         return Ok(None);
     }
@@ -241,7 +242,8 @@ impl Prefix<'_> {
 
 /// Tells in the properties what one normalised unit is in pixels of each RGB channel, so that budgets can be written in it.
 fn tell_normalisation(builder: &mut GraphBuilder, frame: &Frame, wrapping: &Wrapping) {
-    let [low, high] = wrapping.range.unwrap_or(if frame.elem_type == data_type::UINT8 { [0.0, 255.0] } else { [0.0, 1.0] });
+    let [low, high] =
+        wrapping.range.unwrap_or(if frame.elem_type == data_type::UINT8 { [0.0, 255.0] } else { [0.0, 1.0] });
     if wrapping.mean.is_none() && wrapping.std.is_none() && high - low == 1.0 {
         return;
     }

@@ -174,7 +174,8 @@ impl<'de> Visitor<'de> for Numbers {
 
 impl<'de> Deserialize<'de> for PerChannel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let numbers = deserializer.deserialize_any(Numbers { wanted: "a number, or a list with one for each channel" })?;
+        let numbers =
+            deserializer.deserialize_any(Numbers { wanted: "a number, or a list with one for each channel" })?;
         Ok(Self(numbers.into_iter().map(|v| v as f32).collect()))
     }
 }
@@ -192,10 +193,8 @@ impl<'de> Deserialize<'de> for Extent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wanted = "a whole number of pixels, or [height, width]";
         let numbers = deserializer.deserialize_any(Numbers { wanted })?;
-        let sides: Option<Vec<usize>> = numbers
-            .iter()
-            .map(|v| (v.fract() == 0.0 && (1.0..=65_536.0).contains(v)).then_some(*v as usize))
-            .collect();
+        let sides: Option<Vec<usize>> =
+            numbers.iter().map(|v| (v.fract() == 0.0 && (1.0..=65_536.0).contains(v)).then_some(*v as usize)).collect();
         match sides.as_deref() {
             Some([side]) => Ok(Self([*side; 2])),
             Some([h, w]) => Ok(Self([*h, *w])),
@@ -231,7 +230,8 @@ mod tests {
         assert_eq!(keys.mean.spread(3), Some(vec![0.5; 3]));
         assert_eq!(keys.crop, Extent([224, 224]));
         assert_eq!(keys.resize, Resize { to: Extent([256, 256]), filter: Filter::Bilinear, antialias: true });
-        let text = "mean = [1, 2.5, 3]\ncrop = [256, 128]\nresize = { to = 8, filter = \"bicubic\", antialias = false }";
+        let text =
+            "mean = [1, 2.5, 3]\ncrop = [256, 128]\nresize = { to = 8, filter = \"bicubic\", antialias = false }";
         let keys: Keys = toml::from_str(text).unwrap();
         assert_eq!((keys.mean.spread(3), keys.mean.spread(1)), (Some(vec![1.0, 2.5, 3.0]), None));
         assert_eq!(keys.crop, Extent([256, 128]));

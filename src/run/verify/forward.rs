@@ -11,6 +11,7 @@ use crate::encoder::onnx::probe::{Probe, Rewriting};
 use crate::onnx::Dim;
 use crate::onnx::graph::FLOAT;
 use crate::onnx::proto::{ModelProto, NodeProto, data_type};
+use crate::onnx::wrap::BatchAxis;
 use crate::record::Check;
 use crate::run::RunError;
 
@@ -21,9 +22,25 @@ const ROUNDING: f64 = 1e-4;
 /// runs every node as it stands. (Its rewriting merges nodes, and may merge others once a gradient reads between them; how
 /// much that changes is told as well.)
 pub(super) fn unchanged(subject: &Subject<'_>, attack: Option<&Attack>, images: &Images) -> Result<Check, RunError> {
+    // Bits are equal only in batches of one size, and the untouched file may allow but one.
+    match subject.adapted.batch {
+        BatchAxis::Fixed(n) if n != subject.batch => {
+            let other = subject.with_batch(n);
+            let attack = attack.and_then(|attack| other.attack(!attack.straight_through().is_empty()).ok());
+            unchanged_in_batches(&other, attack.as_ref(), images)
+        }
+        _ => unchanged_in_batches(subject, attack, images),
+    }
+}
+
+fn unchanged_in_batches(subject: &Subject<'_>, attack: Option<&Attack>, images: &Images) -> Result<Check, RunError> {
     const NAME: &str = "forward-unchanged";
     let Some(mut file) = Original::open(subject, Rewriting::Off)? else {
-        return Ok(check(NAME, false, "the untouched file cannot be fed: its input or output type has no float32 form".into()));
+        return Ok(check(
+            NAME,
+            false,
+            "the untouched file cannot be fed: its input or output type has no float32 form".into(),
+        ));
     };
     let wanted = file.run(subject, images)?;
     let got = inside(subject, attack, images, Rewriting::Off)?;
@@ -52,7 +69,10 @@ pub(super) fn unchanged(subject: &Subject<'_>, attack: Option<&Attack>, images: 
         format!("{} nodes were rewritten ({shown}{})", rewritten.len(), if rewritten.len() > 5 { ", ..." } else { "" })
     };
     let passed = !rewritten.is_empty() && apart <= ROUNDING;
-    let detail = format!("{other} of {} numbers differ, by at most {apart:.1e} of the largest (allowed {ROUNDING:.0e}): {nodes}", got.len());
+    let detail = format!(
+        "{other} of {} numbers differ, by at most {apart:.1e} of the largest (allowed {ROUNDING:.0e}): {nodes}",
+        got.len()
+    );
     Ok(check(NAME, passed, detail))
 }
 
@@ -118,7 +138,8 @@ impl Original {
                 subject.rows(probe, images.as_slice(), &adapted.file_input, make)?
             }
         };
-        let mut shape: Vec<usize> = adapted.file_input_dims.iter().map(|d| d.fixed().unwrap_or(subject.batch)).collect();
+        let mut shape: Vec<usize> =
+            adapted.file_input_dims.iter().map(|d| d.fixed().unwrap_or(subject.batch)).collect();
         if shape.len() == 4 {
             shape[0] = subject.batch;
         }
@@ -176,7 +197,8 @@ pub(super) fn batch_changes_nothing(
         let mut rows = Vec::new();
         for i in 0..images.len() {
             let shape = subject.image_shape(1);
-            let found = probe.run(&[(&subject.adapted.pixels, &shape, images.image(i))], &[&subject.adapted.embedding])?;
+            let found =
+                probe.run(&[(&subject.adapted.pixels, &shape, images.image(i))], &[&subject.adapted.embedding])?;
             rows.extend(found.into_iter().next().map(|value| value.data).unwrap_or_default());
         }
         rows
@@ -191,11 +213,17 @@ pub(super) fn batch_changes_nothing(
     };
     let n = subject.batch.min(images.len());
     if singly.len() != together.as_slice().len() {
-        return Ok(check(NAME, false, format!("{} numbers one by one, {} together", singly.len(), together.as_slice().len())));
+        return Ok(check(
+            NAME,
+            false,
+            format!("{} numbers one by one, {} together", singly.len(), together.as_slice().len()),
+        ));
     }
     let apart = difference(together.as_slice(), &singly);
     let other = if subject.batching == Batching::Free { "one by one" } else { "each in a batch of its copies" };
-    let detail = format!("{n} pictures together and {other} differ by at most {apart:.0e} of the largest entry (allowed {ROUNDING:.0e})");
+    let detail = format!(
+        "{n} pictures together and {other} differ by at most {apart:.0e} of the largest entry (allowed {ROUNDING:.0e})"
+    );
     Ok(check(NAME, apart <= ROUNDING, detail))
 }
 

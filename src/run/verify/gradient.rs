@@ -161,9 +161,8 @@ impl<'a> Exact<'a> {
             let (i, k) = (at / directions, at % directions);
             let stride = self.images.stride();
             let v = direction(request.seed, i, k, stride);
-            let at = |h: f64| -> Vec<f64> {
-                self.image(i).iter().zip(&v).map(|(x, v)| x + h * f64::from(*v)).collect()
-            };
+            let at =
+                |h: f64| -> Vec<f64> { self.image(i).iter().zip(&v).map(|(x, v)| x + h * f64::from(*v)).collect() };
             let difference = self.loss(i, &at(STEP_64))? - self.loss(i, &at(-STEP_64))?;
             request.observer.advance(1);
             Ok((slope(&self.found.gradient[i * stride..][..stride], &v), difference / (2.0 * STEP_64)))
@@ -227,6 +226,7 @@ pub(super) fn not_zero(found: &Gradient, kind: &str) -> Check {
     let n = found.zero_share.len().max(1);
     let dead = found.zero_share.iter().filter(|share| **share >= 1.0).count();
     let mean = found.zero_share.iter().sum::<f32>() / n as f32;
-    let detail = format!("{:.2} % of the gradient's entries are exactly zero; {dead} of {n} images have no other", mean * 100.0);
+    let detail =
+        format!("{:.2} % of the gradient's entries are exactly zero; {dead} of {n} images have no other", mean * 100.0);
     check(&format!("gradient-not-zero-on-{kind}"), dead == 0, detail)
 }

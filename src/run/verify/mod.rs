@@ -114,7 +114,7 @@ pub fn verify(request: &Request<'_>) -> Result<Report, RunError> {
     let runtime = Runtime::load(&request.onnxruntime)?;
     runtime.require(request.provider, &request.scratch)?;
     let facts = file_facts(&model);
-    let misfit = |source: OnnxError| RunError::Misfit { path: path.into(), source };
+    let misfit = |source: OnnxError| RunError::Misfit { path: path.into(), source: Box::new(source) };
     let wrapping = card.wrapping();
     let empty = Default::default();
     let image_size = match request.image_size {
@@ -205,8 +205,7 @@ fn placement(request: &Request<'_>, subject: &Subject<'_>, attack: Option<&Attac
         Some(attack) => (attack.model(), subject.attack_inputs(attack, &zeros)),
         None => (&subject.fixed, subject.forward_inputs(&zeros)),
     };
-    let mut probe =
-        Probe::profiled(subject.runtime, &subject.name, model, request.provider, &request.scratch)?;
+    let mut probe = Probe::profiled(subject.runtime, &subject.name, model, request.provider, &request.scratch)?;
     let fed: Vec<_> = inputs.iter().map(|(name, shape, data)| (name.as_str(), &shape[..], &data[..])).collect();
     probe.run(&fed, &[])?;
     let ran = probe.placement()?;
@@ -231,7 +230,8 @@ fn card_text(card: &OnnxCard, subject: &Subject<'_>, path: &Path) -> String {
     let text = |key: &str| found(key).map(|value| value.trim_matches('"').to_string());
     card.input = card.input.or_else(|| text("input"));
     card.output = card.output.or_else(|| text("output"));
-    let layout = text("layout").map(|layout| if layout == "nhwc" { onnx::wrap::Layout::Nhwc } else { onnx::wrap::Layout::Nchw });
+    let layout =
+        text("layout").map(|layout| if layout == "nhwc" { onnx::wrap::Layout::Nhwc } else { onnx::wrap::Layout::Nchw });
     card.layout = card.layout.or(layout);
     card.colour = card.colour.or_else(|| match text("colour")?.as_str() {
         "bgr" => Some(onnx::wrap::Colour::Bgr),

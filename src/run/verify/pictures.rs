@@ -32,7 +32,10 @@ pub(super) fn all(request: &Request<'_>, size: usize) -> Result<Set, RunError> {
     let grained = |(i, bytes): (usize, &Vec<u8>)| {
         let mut stream = rng::stream(request.seed, "verify-grain", &[i as u64]);
         // Away from 0 and 1, so that the differences stay inside.
-        bytes.iter().map(|b| 0.01 + 0.98 * f32::from(*b) / 255.0 + GRAIN * (2.0 * rng::unit(&mut stream) - 1.0)).collect()
+        bytes
+            .iter()
+            .map(|b| 0.01 + 0.98 * f32::from(*b) / 255.0 + GRAIN * (2.0 * rng::unit(&mut stream) - 1.0))
+            .collect()
     };
     let pictures: Vec<Vec<f32>> = drawn.iter().enumerate().map(grained).collect();
     let noise = (0..count).flat_map(|i| {

@@ -57,7 +57,7 @@ impl Attack {
 
     /// Nodes whose gradient is made up.
     pub fn straight_through(&self) -> &[String] {
-        &[]
+        &self.graph.straight_through
     }
 }
 
@@ -94,6 +94,24 @@ impl<'a> Subject<'a> {
             size,
             seed: request.seed,
         })
+    }
+
+    /// The same in batches of `n`.
+    pub fn with_batch(&self, n: usize) -> Self {
+        Self {
+            runtime: self.runtime,
+            provider: self.provider,
+            path: self.path.clone(),
+            name: self.name.clone(),
+            original: self.original,
+            adapted: self.adapted.clone(),
+            batching: self.batching,
+            fixed: self.adapted.with_batch(Dim::Fixed(n)),
+            notes: self.notes.clone(),
+            batch: n,
+            size: self.size,
+            seed: self.seed,
+        }
     }
 
     /// Numbers of one image.
@@ -138,12 +156,12 @@ impl<'a> Subject<'a> {
     /// The attack graph on a squared distance to one target, with the gradient itself as an output, and the file's own
     /// output beside it.
     pub fn attack(&self, straight_through: bool) -> Result<Attack, OnnxError> {
-        let _ = straight_through;
         let options = AttackGraphOptions {
             distance: LossDistance::SquaredEuclidean,
             batch_size: Some(self.batch),
             targets_per_sample: Some(1),
             gradient_output: true,
+            straight_through,
         };
         let mut graph = attack_graph::build(self.fixed.clone(), &options)?;
         if let Some(inner) = &mut graph.model.graph
