@@ -161,13 +161,18 @@ impl TensorProto {
         (values.len() == self.shape().iter().product::<usize>()).then_some(values)
     }
 
-    /// The numbers of an integer tensor (int64, int32), absent as for [`TensorProto::to_f32`].
+    /// The numbers of an integer tensor (int64, int32, int8, uint8, bool), absent as for [`TensorProto::to_f32`].
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let values = match self.data_type {
             data_type::INT64 if self.int64_data.is_empty() => self.raw(i64::from_le_bytes)?,
             data_type::INT64 => self.int64_data.clone(),
             data_type::INT32 if self.int32_data.is_empty() => self.raw(|b| i64::from(i32::from_le_bytes(b)))?,
             data_type::INT32 => self.int32_data.iter().map(|v| i64::from(*v)).collect(),
+            data_type::UINT8 | data_type::BOOL if self.int32_data.is_empty() => self.raw(|b: [u8; 1]| b[0].into())?,
+            data_type::INT8 if self.int32_data.is_empty() => self.raw(|b| i8::from_le_bytes(b).into())?,
+            data_type::UINT8 | data_type::INT8 | data_type::BOOL => {
+                self.int32_data.iter().map(|v| i64::from(*v)).collect()
+            }
             _ => return None,
         };
         (values.len() == self.shape().iter().product::<usize>()).then_some(values)

@@ -199,10 +199,14 @@ pub mod attribute_type {
 
 /// Element types, as in `TensorProto.DataType`.
 pub mod data_type {
+    /// Not known.
+    pub const UNDEFINED: i32 = 0;
     /// 32-bit float.
     pub const FLOAT: i32 = 1;
     /// Bytes.
     pub const UINT8: i32 = 2;
+    /// Signed bytes.
+    pub const INT8: i32 = 3;
     /// 32-bit integer.
     pub const INT32: i32 = 6;
     /// 64-bit integer.
@@ -215,18 +219,22 @@ pub mod data_type {
     pub const FLOAT16: i32 = 10;
     /// 64-bit float.
     pub const DOUBLE: i32 = 11;
+    /// 16-bit float with the exponent of a 32-bit one.
+    pub const BFLOAT16: i32 = 16;
 
     /// The name used in messages.
     pub fn name(value: i32) -> String {
         match value {
             FLOAT => "float32".into(),
             UINT8 => "uint8".into(),
+            INT8 => "int8".into(),
             INT32 => "int32".into(),
             INT64 => "int64".into(),
             STRING => "string".into(),
             BOOL => "bool".into(),
             FLOAT16 => "float16".into(),
             DOUBLE => "float64".into(),
+            BFLOAT16 => "bfloat16".into(),
             other => format!("element type {other}"),
         }
     }
