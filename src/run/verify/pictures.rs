@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::batch::Images;
-use crate::dataset::{GlyphsSpec, folder, glyphs};
+use crate::dataset::{GlyphsSpec, glyphs, pictures};
 use crate::rng;
 use crate::run::RunError;
 
@@ -21,7 +21,7 @@ const GRAIN: f32 = 0.5 / 255.0;
 pub(super) fn all(request: &Request<'_>, size: usize) -> Result<Set, RunError> {
     let [count, _] = request.images_and_directions;
     let drawn = match &request.images {
-        Some(folder) => folder::some_pictures(folder, count, size)?,
+        Some(folder) => pictures::some(folder, count, size)?,
         None => {
             let spec = GlyphsSpec { size, classes: count, per_class: 1, seed: request.seed };
             let built = glyphs::build(&spec, request.observer, request.cancel)?;
