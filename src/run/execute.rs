@@ -64,9 +64,9 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let out = settings.out.clone().unwrap_or_else(|| Path::new("reports/runs").join(&plan.name));
     let mut stages = Stages::default();
 
-    let images = stages.time("data", || open_data(&plan, settings))?;
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
+    let images = stages.time("data", || open_data(&plan, settings))?;
     let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings))?;
     let mut outcome = Outcome {
         folder: out.clone(),

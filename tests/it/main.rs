@@ -11,6 +11,7 @@ mod layering;
 mod pipeline;
 mod repository;
 mod setup;
+mod verify;
 
 /// The program, to be run in the repository's root.
 fn program() -> assert_cmd::Command {

@@ -5,7 +5,7 @@
 //! are the same but for rounding is the model run in batches. Otherwise images go through one by one.
 
 use super::Runtime;
-use super::probe::{Probe, Rewriting};
+use super::probe::{Probe, Rewriting, tell};
 use super::provider::Provider;
 use crate::encoder::EncoderError;
 use crate::onnx::Dim;
@@ -16,7 +16,7 @@ use crate::rng;
 /// Pictures tried together: a number that constants of a graph seldom divide.
 const TOGETHER: usize = 3;
 /// Largest difference, relative to the largest entry, that rounding explains.
-const ROUNDING: f32 = 1e-4;
+const ROUNDING: f64 = 1e-4;
 
 /// How a model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +79,12 @@ pub fn settle(runtime: &Runtime, adapted: &Adapted, name: &str) -> Result<Settle
                     "batch",
                     "any",
                     Source::Detected,
-                    format!("{declared}; {TOGETHER} images together and one by one differ by {difference:.0e}"),
+                    format!("{declared}; {TOGETHER} images together and one by one differ by {}", tell(difference)),
                 ),
             },
             Some(difference) => looped(format!(
-                "{declared}, but images of one batch influence each other: they differ by {difference:.0e}"
+                "{declared}, but images of one batch influence each other: they differ by {}",
+                tell(difference)
             )),
             None => looped(format!("{declared}, but {TOGETHER} images give {} numbers", together.len())),
         },
@@ -102,11 +103,11 @@ fn first_line(error: &EncoderError) -> String {
 }
 
 /// Largest difference relative to the largest entry; `None` if the counts differ or an entry is not finite.
-fn difference(a: &[f32], b: &[f32]) -> Option<f32> {
+fn difference(a: &[f32], b: &[f32]) -> Option<f64> {
     let largest = b.iter().fold(0f32, |m, v| m.max(v.abs()));
     let finite = a.iter().chain(b).all(|v| v.is_finite());
     let apart = a.iter().zip(b).fold(0f32, |m, (x, y)| m.max((x - y).abs()));
-    (a.len() == b.len() && finite).then(|| apart / largest.max(f32::MIN_POSITIVE))
+    (a.len() == b.len() && finite).then(|| f64::from(apart / largest.max(f32::MIN_POSITIVE)))
 }
 
 fn pixel_size(adapted: &Adapted) -> usize {

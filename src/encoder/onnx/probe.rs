@@ -30,6 +30,11 @@ pub struct Value {
     pub data: Vec<f32>,
 }
 
+/// A relative difference for people: `0` or `3e-7`.
+pub fn tell(difference: f64) -> String {
+    if difference == 0.0 { "0".into() } else { format!("{difference:.0e}") }
+}
+
 /// A session.
 #[derive(Debug)]
 pub struct Probe {

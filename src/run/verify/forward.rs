@@ -7,7 +7,7 @@ use super::subject::{Attack, Input, Subject};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::onnx::Provider;
 use crate::encoder::onnx::batching::Batching;
-use crate::encoder::onnx::probe::{Probe, Rewriting};
+use crate::encoder::onnx::probe::{Probe, Rewriting, tell};
 use crate::onnx::Dim;
 use crate::onnx::graph::FLOAT;
 use crate::onnx::proto::{ModelProto, NodeProto, data_type};
@@ -55,7 +55,7 @@ fn unchanged_in_batches(subject: &Subject<'_>, attack: Option<&Attack>, images: 
             None => String::new(),
             Some(mut file) => {
                 let apart = difference(&inside(subject, attack, images, Rewriting::On)?, &file.run(subject, images)?);
-                format!("; with the runtime's rewriting of nodes, which attacks use, they differ by {apart:.0e}")
+                format!("; with the runtime's rewriting of nodes, which attacks use, they differ by {}", tell(apart))
             }
         };
         return Ok(check(NAME, true, format!("{n} embeddings equal the untouched file's bit for bit{apart}")));
@@ -222,7 +222,8 @@ pub(super) fn batch_changes_nothing(
     let apart = difference(together.as_slice(), &singly);
     let other = if subject.batching == Batching::Free { "one by one" } else { "each in a batch of its copies" };
     let detail = format!(
-        "{n} pictures together and {other} differ by at most {apart:.0e} of the largest entry (allowed {ROUNDING:.0e})"
+        "{n} pictures together and {other} differ by at most {} of the largest entry (allowed {ROUNDING:.0e})",
+        tell(apart)
     );
     Ok(check(NAME, apart <= ROUNDING, detail))
 }
