@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{HitList, Hits, Tally, Tile, WIDTH};
+use super::{HitList, Hits, Line, RUN, Tally, Tile, WIDTH};
 
 const ROWS: usize = 8;
 /// Registers for a line of a panel.
@@ -21,6 +21,28 @@ fn load(values: &[f32], at: usize) -> __m512 {
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
 
+/// Adds the products of a few entries. Not inlined: the sums stay in memory, the registers are the run's.
+#[target_feature(enable = "avx512f")]
+#[inline(never)]
+fn add_run(rows: &[Line], columns: &[Line], group: usize, sums: &mut Scores) {
+    let mut run = [[_mm512_setzero_ps(); PARTS]; ROWS];
+    for (a, b) in rows.iter().zip(columns) {
+        let a = &a.0.as_chunks::<ROWS>().0[group];
+        let b = [load(&b.0, 0), load(&b.0, 16), load(&b.0, 32)];
+        for i in 0..ROWS {
+            let a = _mm512_set1_ps(a[i]);
+            for j in 0..PARTS {
+                run[i][j] = _mm512_fmadd_ps(a, b[j], run[i][j]);
+            }
+        }
+    }
+    for i in 0..ROWS {
+        for j in 0..PARTS {
+            sums[i][j] = _mm512_add_ps(sums[i][j], run[i][j]);
+        }
+    }
+}
+
 /// Scores of the rows from `row` on with the columns from `column`, a panel's first, on.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -30,15 +52,8 @@ fn scores(tile: &Tile<'_>, row: usize, column: usize) -> Scores {
     let columns = &tile.columns.lines[column / WIDTH * dim..][..dim];
     let group = row % WIDTH / ROWS;
     let mut sums = [[_mm512_setzero_ps(); PARTS]; ROWS];
-    for (a, b) in rows.iter().zip(columns) {
-        let a = &a.0.as_chunks::<ROWS>().0[group];
-        let b = [load(&b.0, 0), load(&b.0, 16), load(&b.0, 32)];
-        for i in 0..ROWS {
-            let a = _mm512_set1_ps(a[i]);
-            for j in 0..PARTS {
-                sums[i][j] = _mm512_fmadd_ps(a, b[j], sums[i][j]);
-            }
-        }
+    for (rows, columns) in rows.chunks(RUN).zip(columns.chunks(RUN)) {
+        add_run(rows, columns, group, &mut sums);
     }
     let halves = [0, 16, 32].map(|at| load(tile.columns.half_norms, column + at));
     for i in 0..ROWS {
