@@ -36,10 +36,8 @@ fn add_run(rows: &[Line], columns: &[Line], group: usize, sums: &mut Scores) {
             }
         }
     }
-    for i in 0..ROWS {
-        for j in 0..PARTS {
-            sums[i][j] = _mm512_add_ps(sums[i][j], run[i][j]);
-        }
+    for (sum, run) in sums.iter_mut().flatten().zip(run.iter().flatten()) {
+        *sum = _mm512_add_ps(*sum, *run);
     }
 }
 
@@ -103,15 +101,15 @@ pub(super) fn scan<const MUTUAL: bool>(tile: &Tile<'_>, hits: &mut Hits) {
             }
             for (i, scores) in scores.iter().enumerate() {
                 let limit = _mm512_set1_ps(tile.rows.limits[row + i]);
-                for j in 0..PARTS {
-                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], limit);
+                for (j, &scores) in scores.iter().enumerate() {
+                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, limit);
                     if mask != 0 {
-                        append(&mut hits.rows, mask, scores[j], places(row + i, column + 16 * j));
+                        append(&mut hits.rows, mask, scores, places(row + i, column + 16 * j));
                     }
                     if MUTUAL {
-                        let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], column_limits[j]);
+                        let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, column_limits[j]);
                         if mask != 0 {
-                            append(&mut hits.columns, mask, scores[j], places(row + i, column + 16 * j));
+                            append(&mut hits.columns, mask, scores, places(row + i, column + 16 * j));
                         }
                     }
                 }
@@ -130,11 +128,11 @@ pub(super) fn count(tile: &Tile<'_>, tally: &mut Tally<'_>, hits: &mut Hits) {
                 let limit = _mm512_set1_ps(tile.rows.limits[row + i]);
                 let above = _mm512_set1_ps(tally.above[row + i]);
                 let mut counted = 0u64;
-                for j in 0..PARTS {
-                    let sure = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(scores[j], above);
-                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], limit) & !sure;
+                for (j, &scores) in scores.iter().enumerate() {
+                    let sure = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(scores, above);
+                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, limit) & !sure;
                     if mask != 0 {
-                        append(&mut hits.rows, mask, scores[j], places(row + i, column + 16 * j));
+                        append(&mut hits.rows, mask, scores, places(row + i, column + 16 * j));
                     }
                     counted |= u64::from(sure) << (16 * j);
                 }
