@@ -54,10 +54,9 @@ fn scores(tile: &Tile<'_>, row: usize, column: usize) -> Scores {
         add_run(rows, columns, group, &mut sums);
     }
     let halves = [0, 16, 32].map(|at| load(tile.columns.half_norms, column + at));
-    for i in 0..ROWS {
-        let half = _mm512_set1_ps(tile.rows.half_norms[row + i]);
-        for j in 0..PARTS {
-            sums[i][j] = _mm512_sub_ps(_mm512_sub_ps(sums[i][j], halves[j]), half);
+    for (sums, half) in sums.iter_mut().zip(&tile.rows.half_norms[row..row + ROWS]) {
+        for (sum, column) in sums.iter_mut().zip(halves) {
+            *sum = _mm512_sub_ps(_mm512_sub_ps(*sum, column), _mm512_set1_ps(*half));
         }
     }
     sums
