@@ -3,6 +3,8 @@
 //! Most operators of an encoder have not changed their meaning for years; a file is lifted by changing its version
 //! number and moving the few attributes that became inputs. What cannot be lifted so is a clear error.
 
+mod softmax;
+
 use super::file::OnnxError;
 use super::graph::{GraphBuilder, OPSET};
 use super::proto::{ModelProto, NodeProto, attribute_type};
@@ -10,18 +12,33 @@ use super::proto::{ModelProto, NodeProto, attribute_type};
 /// Operators whose meaning is the same in every set from the given one up to today's, for what we do with them.
 const STABLE: &[(&str, i64)] = &[
     ("Abs", 6),
+    ("Acos", 7),
+    ("Acosh", 9),
     ("Add", 7),
     ("And", 7),
+    ("ArgMax", 1),
+    ("ArgMin", 1),
+    ("Asin", 7),
+    ("Asinh", 9),
+    ("Atan", 7),
+    ("Atanh", 9),
     ("AveragePool", 7),
     ("BatchNormalization", 9),
     ("Cast", 6),
+    ("CastLike", 15),
     ("Ceil", 6),
+    ("Celu", 12),
     ("Concat", 4),
     ("Constant", 1),
     ("ConstantOfShape", 9),
     ("Conv", 1),
     ("ConvTranspose", 1),
+    ("Cos", 7),
+    ("Cosh", 9),
+    ("DequantizeLinear", 10),
     ("Div", 7),
+    ("Einsum", 12),
+    ("Elu", 6),
     ("Equal", 7),
     ("Erf", 9),
     ("Exp", 6),
@@ -33,35 +50,62 @@ const STABLE: &[(&str, i64)] = &[
     ("GlobalAveragePool", 1),
     ("GlobalMaxPool", 1),
     ("Greater", 7),
+    ("GreaterOrEqual", 12),
     ("HardSigmoid", 6),
+    ("HardSwish", 14),
+    ("Hardmax", 13),
     ("Identity", 1),
     ("InstanceNormalization", 6),
+    ("IsInf", 10),
+    ("IsNaN", 9),
     ("LRN", 1),
+    ("LayerNormalization", 17),
     ("LeakyRelu", 6),
     ("Less", 7),
+    ("LessOrEqual", 12),
     ("Log", 6),
+    ("LogSoftmax", 13),
+    ("LpNormalization", 1),
     ("MatMul", 1),
     ("Max", 8),
     ("MaxPool", 1),
+    ("Mean", 8),
+    ("MeanVarianceNormalization", 9),
     ("Min", 8),
+    ("Mod", 10),
     ("Mul", 7),
     ("Neg", 6),
+    ("Not", 1),
+    ("Or", 7),
     ("PRelu", 7),
     ("Pad", 11),
     ("Pow", 7),
+    ("QuantizeLinear", 10),
     ("Range", 11),
     ("Reciprocal", 6),
     ("Relu", 6),
     ("Reshape", 5),
+    ("Round", 11),
+    ("Selu", 6),
     ("Shape", 1),
+    ("Shrink", 9),
     ("Sigmoid", 6),
+    ("Sign", 9),
+    ("Sin", 7),
+    ("Sinh", 9),
     ("Slice", 10),
     ("Softmax", 13),
+    ("Softplus", 1),
+    ("Softsign", 1),
     ("Sqrt", 6),
     ("Sub", 7),
+    ("Sum", 8),
+    ("Tan", 7),
     ("Tanh", 6),
+    ("ThresholdedRelu", 10),
     ("Transpose", 1),
     ("Where", 9),
+    ("Xor", 7),
 ];
 
 /// Attributes that became an input: operator, attribute, the set in which they did.
@@ -71,9 +115,13 @@ const MOVED: &[(&str, &str, i64)] = &[
     ("Unsqueeze", "axes", 13),
     ("ReduceL1", "axes", 18),
     ("ReduceL2", "axes", 18),
+    ("ReduceLogSum", "axes", 18),
+    ("ReduceLogSumExp", "axes", 18),
     ("ReduceMax", "axes", 18),
     ("ReduceMean", "axes", 18),
     ("ReduceMin", "axes", 18),
+    ("ReduceProd", "axes", 18),
+    ("ReduceSumSquare", "axes", 18),
 ];
 
 /// Lifts a model to [`OPSET`]; newer files stay as they are.
@@ -87,10 +135,17 @@ pub fn lift(mut model: ModelProto) -> Result<ModelProto, OnnxError> {
     }
     let nodes = model.graph.as_mut().map(|g| std::mem::take(&mut g.node)).unwrap_or_default();
     let mut builder = GraphBuilder::extend(model);
-    let nodes = nodes.into_iter().map(|n| lift_node(&mut builder, n, from)).collect::<Result<Vec<_>, _>>()?;
+    let mut lifted = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        if from < 13 && node.is_onnx() && softmax::OPS.contains(&node.op_type.as_str()) {
+            lifted.extend(softmax::lift(&mut builder, node));
+        } else {
+            lifted.push(lift_node(&mut builder, node, from)?);
+        }
+    }
     let mut model = builder.finish();
     if let Some(graph) = &mut model.graph {
-        graph.node = nodes;
+        graph.node = lifted;
     }
     model.ir_version = model.ir_version.max(super::graph::IR_VERSION);
     for set in model.opset_import.iter_mut().filter(|o| o.domain.is_empty() || o.domain == "ai.onnx") {
@@ -185,11 +240,11 @@ mod tests {
     #[test]
     fn an_operator_that_changed_its_meaning_is_refused() {
         let mut net = Net::new([2, 4, 3]);
-        let x = net.op("Softmax", &["image"]);
+        let x = net.op("Upsample", &["image"]);
         let e = net.head(&x, 2, 3);
         let mut model = net.finish(&e, 3);
-        model.opset_import[0].version = 11;
+        model.opset_import[0].version = 8;
         let error = lift(model).unwrap_err().to_string();
-        assert!(error.contains("Softmax") && error.contains("opset 18"), "{error}");
+        assert!(error.contains("Upsample") && error.contains("opset 18"), "{error}");
     }
 }

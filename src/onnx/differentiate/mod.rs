@@ -9,8 +9,10 @@
 mod activation;
 mod arithmetic;
 mod convolution;
+mod functions;
 mod layout;
 mod linear;
+mod normalisation;
 mod passing;
 mod pooling;
 mod reduction;
@@ -34,8 +36,10 @@ const FAMILIES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
     convolution::RULES,
+    functions::RULES,
     layout::RULES,
     linear::RULES,
+    normalisation::RULES,
     passing::RULES,
     pooling::RULES,
     reduction::RULES,
