@@ -220,22 +220,27 @@ fn softsign(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxE
 }
 
 fn swish(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
-    let value = tape.input(node, 0)?;
-    let slope = swish_slope(tape, value, &node.output[0], node.float("alpha", 1.0));
+    let (value, alpha) = (tape.input(node, 0)?, node.float("alpha", 1.0));
+    let slope = gated_slope(tape, value, &node.output[0], alpha);
     times(tape, node, dy, &slope)
 }
 
-/// `y = x · s` with `s = sigmoid(alpha · x)`: the slope is `s + alpha · y · (1 − s)`.
-pub(super) fn swish_slope(tape: &mut Tape<'_>, x: &str, y: &str, alpha: f32) -> String {
-    let scaled =
-        |tape: &mut Tape<'_>, v: &str| if alpha.to_bits() == 1_f32.to_bits() { v.into() } else { tape.scale(v, alpha) };
-    let argument: String = scaled(tape, x);
+/// The slope of `y = x · sigmoid(alpha · x)`.
+pub(super) fn gated_slope(tape: &mut Tape<'_>, x: &str, y: &str, alpha: f32) -> String {
+    let argument = if alpha == 1.0 { x.to_string() } else { tape.scale(x, alpha) };
     let gate = tape.op("Sigmoid", &[&argument]);
+    swish_slope(tape, &gate, y, alpha)
+}
+
+/// `y = x · s` with `s = sigmoid(alpha · x)`: the slope is `s + alpha · y · (1 − s)`.
+pub(super) fn swish_slope(tape: &mut Tape<'_>, gate: &str, y: &str, alpha: f32) -> String {
     let one = tape.builder().scalar(1.0);
-    let rest = tape.op("Sub", &[&one, &gate]);
-    let more = tape.op("Mul", &[y, &rest]);
-    let more: String = scaled(tape, &more);
-    tape.op("Add", &[&gate, &more])
+    let rest = tape.op("Sub", &[&one, gate]);
+    let mut more = tape.op("Mul", &[y, &rest]);
+    if alpha != 1.0 {
+        more = tape.scale(&more, alpha);
+    }
+    tape.op("Add", &[gate, &more])
 }
 
 /// `y = x · t` with `t = tanh(softplus(x))`: the slope is `t + x · sigmoid(x) · (1 − t²)`.

@@ -1,5 +1,6 @@
 //! Arithmetic and choices between values, with broadcasting.
 
+use super::activation::swish_slope;
 use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::NodeProto;
@@ -36,9 +37,24 @@ fn sub(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError>
 }
 
 fn mul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
-    for (i, other) in [(0, 1), (1, 0)] {
+    let (left, right) = (tape.input(node, 0)?, tape.input(node, 1)?);
+    if left == right {
+        let twice = tape.scale(left, 2.0);
+        let gradient = tape.op("Mul", &[dy, &twice]);
+        return tape.give(node, 0, &gradient);
+    }
+    for (value, gate) in [(left, right), (right, left)] {
+        // SiLU, as exporters write it: one slope instead of two products and a sum.
+        if tape.sole_maker(gate, "Sigmoid").is_some_and(|sigmoid| sigmoid.input_name(0) == Some(value)) {
+            let slope = swish_slope(tape, gate, &node.output[0], 1.0);
+            let gradient = tape.op("Mul", &[dy, &slope]);
+            tape.add(value, gradient);
+            return Ok(());
+        }
+    }
+    for (i, other) in [(0, right), (1, left)] {
         if tape.wants(tape.input(node, i)?) {
-            let gradient = tape.op("Mul", &[dy, tape.input(node, other)?]);
+            let gradient = tape.op("Mul", &[dy, other]);
             tape.give(node, i, &gradient)?;
         }
     }
@@ -80,21 +96,37 @@ fn pow(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError>
 }
 
 fn power_slope(tape: &mut Tape<'_>, base: &str, exponent: &str) -> String {
-    let constant = tape.facts().constant(exponent).and_then(|t| t.to_f32());
-    if constant.as_deref() == Some(&[2.0]) {
+    if let Some(tensor) = tape.facts().constant(exponent)
+        && let Some(powers) = tensor.to_f32().or_else(|| Some(tensor.to_i64()?.iter().map(|p| *p as f32).collect()))
+    {
+        return constant_power_slope(tape, base, &tensor.shape(), &powers);
+    }
+    let exponent = tape.op("CastLike", &[exponent, base]);
+    let (zero, one) = (tape.builder().scalar(0.0), tape.builder().scalar(1.0));
+    let less = tape.op("Sub", &[&exponent, &one]);
+    let power = tape.op("Pow", &[base, &less]);
+    let slope = tape.op("Mul", &[&power, &exponent]);
+    // x⁰ is constant, also at 0, where the product is 0 · ∞.
+    let flat = tape.op("Equal", &[&exponent, &zero]);
+    tape.op("Where", &[&flat, &zero, &slope])
+}
+
+/// The exponent may be an integer tensor; the slope is written with floats.
+fn constant_power_slope(tape: &mut Tape<'_>, base: &str, dims: &[usize], powers: &[f32]) -> String {
+    if powers == [2.0] {
         return tape.scale(base, 2.0);
     }
-    let one = tape.builder().scalar(1.0);
-    let less = tape.op("Sub", &[exponent, &one]);
+    // x⁰ is constant; an exponent of 1 in place of −1 keeps 0 · ∞ away.
+    let less: Vec<f32> = powers.iter().map(|p| if *p == 0.0 { 1.0 } else { p - 1.0 }).collect();
+    let (less, factor) = match (&less[..], powers) {
+        ([less], [p]) => (tape.builder().scalar(*less), tape.builder().scalar(*p)),
+        _ => {
+            let less = tape.builder().constant("grad_pow_exponent", dims, &less);
+            (less, tape.builder().constant("grad_pow_factor", dims, powers))
+        }
+    };
     let power = tape.op("Pow", &[base, &less]);
-    let slope = tape.op("Mul", &[&power, exponent]);
-    if constant.is_some_and(|p| !p.contains(&0.0)) {
-        return slope;
-    }
-    // x⁰ is constant, also at 0, where the product is 0 · ∞.
-    let zero = tape.builder().scalar(0.0);
-    let flat = tape.op("Equal", &[exponent, &zero]);
-    tape.op("Where", &[&flat, &zero, &slope])
+    tape.op("Mul", &[&power, &factor])
 }
 
 /// Of `Max` and `Min`: to the input that was chosen, in equal parts if there are several, as in PyTorch.

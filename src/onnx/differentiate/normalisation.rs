@@ -19,6 +19,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("LpNormalization", lp),
     ("MeanVarianceNormalization", mean_variance),
     ("RMSNormalization", root_mean_square),
+    ("SimplifiedLayerNormalization", root_mean_square),
     ("Softmax", softmax),
 ];
 
@@ -27,14 +28,14 @@ fn mul(tape: &mut Tape<'_>, a: &str, b: &str) -> String {
 }
 
 /// `x̂` and `r` of the module's formula, recomputed.
-fn standardised(tape: &mut Tape<'_>, x: &str, axes: &[i64], epsilon: f32) -> (String, String) {
+pub(super) fn standardised(tape: &mut Tape<'_>, x: &str, axes: &[i64], epsilon: f32) -> (String, String) {
     let mean = over_axes(tape, "ReduceMean", x, axes);
     let centred = tape.op("Sub", &[x, &mean]);
     scaled(tape, &centred, axes, epsilon)
 }
 
 /// `x · r` and `r = 1 / sqrt(mean(x²) + epsilon)`.
-fn scaled(tape: &mut Tape<'_>, x: &str, axes: &[i64], epsilon: f32) -> (String, String) {
+pub(super) fn scaled(tape: &mut Tape<'_>, x: &str, axes: &[i64], epsilon: f32) -> (String, String) {
     let square = mul(tape, x, x);
     let power = over_axes(tape, "ReduceMean", &square, axes);
     let floored = tape.shift(&power, epsilon);
@@ -168,38 +169,40 @@ fn trailing_axes(tape: &Tape<'_>, node: &NodeProto, value: &str) -> Result<Vec<i
 /// The forward node tells its mean and factor in two more outputs.
 fn layer(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
+    let axes = trailing_axes(tape, node, value)?;
     let mean = tape.extra_output(node, 1, "layer_norm_mean");
     let r = tape.extra_output(node, 2, "layer_norm_factor");
     let centred = tape.op("Sub", &[value, &mean]);
     let x_hat = mul(tape, &centred, &r);
-    layer_core(tape, node, dy, (value, &x_hat, &r), 1, true)
+    let gradient = layer_core(tape, node, dy, (&x_hat, &r), &axes, (1, true))?;
+    tape.add(value, gradient);
+    Ok(())
 }
 
 fn root_mean_square(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let axes = trailing_axes(tape, node, value)?;
     let (x_hat, r) = scaled(tape, value, &axes, node.float("epsilon", 1e-5));
-    layer_core(tape, node, dy, (value, &x_hat, &r), 1, false)
+    let gradient = layer_core(tape, node, dy, (&x_hat, &r), &axes, (1, false))?;
+    tape.add(value, gradient);
+    Ok(())
 }
 
-/// The scale is input `at`, a bias may follow it; `value` is what is normalised.
+/// The gradient of what was normalised; the scale is input `at`, and a bias may follow it.
 pub(super) fn layer_core(
     tape: &mut Tape<'_>,
     node: &NodeProto,
     dy: &str,
-    (value, x_hat, r): (&str, &str, &str),
-    at: usize,
-    centred: bool,
-) -> Result<(), OnnxError> {
-    let axes = trailing_axes(tape, node, value)?;
+    standard: (&str, &str),
+    axes: &[i64],
+    (at, centred): (usize, bool),
+) -> Result<String, OnnxError> {
     let scale = parameter(tape, node, at)?;
-    if node.input_name(at + 1).is_some() {
+    if centred && node.input_name(at + 1).is_some() {
         parameter(tape, node, at + 1)?;
     }
     let g = mul(tape, dy, scale);
-    let gradient = through(tape, &g, (x_hat, r), &axes, centred);
-    tape.add(value, gradient);
-    Ok(())
+    Ok(through(tape, &g, standard, axes, centred))
 }
 
 /// `y = x / s^beta` with `s = bias + alpha / size · (sum of x² over neighbouring channels)`. The sums are convolutions
