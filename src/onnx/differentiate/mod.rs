@@ -9,15 +9,19 @@
 mod activation;
 mod arithmetic;
 mod convolution;
+mod indexing;
 mod layout;
 mod linear;
 mod passing;
 mod pooling;
 mod reduction;
+mod resizing;
+mod slicing;
 mod straight;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod transposed;
 
 pub use tape::Tape;
 
@@ -34,11 +38,15 @@ const FAMILIES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
     convolution::RULES,
+    indexing::RULES,
     layout::RULES,
     linear::RULES,
     passing::RULES,
     pooling::RULES,
     reduction::RULES,
+    resizing::RULES,
+    slicing::RULES,
+    transposed::RULES,
 ];
 
 /// Names of all operators that can be differentiated, sorted.
@@ -86,7 +94,15 @@ pub fn backward(
     tape.add(output, seed.to_string());
     let mut estimated = vec![];
     for node in nodes.iter().rev() {
-        let Some(gradient) = node.output.first().and_then(|o| tape.take(o)) else { continue };
+        let gradients: Vec<Option<String>> = node.output.iter().map(|o| tape.take(o)).collect();
+        let Some(any) = gradients.iter().position(Option::is_some) else { continue };
+        // Most rules know the first output only.
+        if let Some(other) = gradients.iter().skip(1).position(Option::is_some).filter(|_| node.op_type != "Split") {
+            let reason = format!("the gradient of output {} (`{}`) has no rule", other + 1, node.output[other + 1]);
+            return Err(tape.unsupported(node, reason));
+        }
+        let gradient = gradients[any].clone().unwrap_or_default();
+        tape.set_output_gradients(gradients);
         let rule = match rule_of(node) {
             Some(rule) => rule,
             None => {
