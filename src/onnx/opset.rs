@@ -59,7 +59,8 @@ const STABLE: &[(&str, i64)] = &[
     ("IsInf", 10),
     ("IsNaN", 9),
     ("LRN", 1),
-    ("LayerNormalization", 17),
+    // ONNX Runtime has it in every set, with the meaning that ONNX gave it in 17.
+    ("LayerNormalization", 1),
     ("LeakyRelu", 6),
     ("Less", 7),
     ("LessOrEqual", 12),
@@ -91,6 +92,7 @@ const STABLE: &[(&str, i64)] = &[
     ("Shrink", 9),
     ("Sigmoid", 6),
     ("Sign", 9),
+    ("SimplifiedLayerNormalization", 1),
     ("Sin", 7),
     ("Sinh", 9),
     ("Slice", 10),

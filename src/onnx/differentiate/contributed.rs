@@ -119,5 +119,8 @@ fn skip(tape: &mut Tape<'_>, node: &NodeProto, bias_at: usize, centred: bool) ->
         });
     }
     let Some(gradient) = gradient else { return Ok(()) };
-    [0, 1, bias_at].into_iter().filter(|i| node.input_name(*i).is_some()).try_for_each(|i| tape.give(node, i, &gradient))
+    [0, 1, bias_at]
+        .into_iter()
+        .filter(|i| node.input_name(*i).is_some())
+        .try_for_each(|i| tape.give(node, i, &gradient))
 }

@@ -78,7 +78,12 @@ fn turn(tape: &mut Tape<'_>, rank: usize, value: &str) -> String {
 }
 
 /// Sums a gradient `[batch..., rows, columns]` over the batch axes that the operand lacks or repeats.
-pub(super) fn sum_batches(tape: &mut Tape<'_>, node: &NodeProto, gradient: &str, value: &str) -> Result<String, OnnxError> {
+pub(super) fn sum_batches(
+    tape: &mut Tape<'_>,
+    node: &NodeProto,
+    gradient: &str,
+    value: &str,
+) -> Result<String, OnnxError> {
     let batch_of = |name: &str| -> Result<&[Dim], OnnxError> {
         let shape = tape.shape(node, name)?;
         Ok(&shape[..shape.len().saturating_sub(2)])

@@ -1,5 +1,7 @@
 //! The emitted gradient, run by the float64 interpreter, against central differences of the forward pass alone.
 
+mod conventions;
+mod refused;
 mod straight;
 
 use std::collections::HashSet;
@@ -9,7 +11,7 @@ use crate::onnx::OnnxError;
 use crate::onnx::attack_graph::{self, AttackGraph, AttackGraphOptions, LossDistance};
 use crate::onnx::fixtures::{FAMILIES, Net, Nets, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
-use crate::onnx::proto::ModelProto;
+use crate::onnx::proto::{ModelProto, NodeProto};
 
 const BATCH: usize = 2;
 const TARGETS: usize = 3;
@@ -171,10 +173,16 @@ fn spatial_operators() {
 }
 
 #[test]
+fn operators_of_onnx_runtime() {
+    check_family("contributed");
+}
+
+#[test]
 fn every_supported_op_is_in_a_net() {
     let nets = FAMILIES.iter().flat_map(|(family, _)| Nets::of(family).0);
-    let seen: HashSet<String> = nets.flat_map(|(_, m)| m.graph.unwrap().node).map(|n| n.op_type).collect();
-    let missing: Vec<&str> = supported_ops().into_iter().filter(|op| !seen.contains(*op)).collect();
+    let name = |n: NodeProto| if n.is_onnx() { n.op_type } else { format!("{}.{}", n.domain, n.op_type) };
+    let seen: HashSet<String> = nets.flat_map(|(_, m)| m.graph.unwrap().node).map(name).collect();
+    let missing: Vec<String> = supported_ops().into_iter().filter(|op| !seen.contains(op)).collect();
     assert!(missing.is_empty(), "no net in fixtures/ has {missing:?}");
 }
 
