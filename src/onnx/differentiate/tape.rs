@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::onnx::access::Dim;
 use crate::onnx::file::OnnxError;
 use crate::onnx::graph::GraphBuilder;
+use crate::onnx::inline;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, data_type};
 use crate::onnx::shape::{Facts, show};
 
@@ -41,7 +42,8 @@ impl<'a> Tape<'a> {
             }
             makers.extend(node.output.iter().map(|o| (o.clone(), index)));
             // A shape carries no gradient.
-            if !matches!(node.op_type.as_str(), "Shape" | "Size") && node.input.iter().any(|i| active.contains(i)) {
+            let mut read = node.input.iter().map(String::as_str).chain(inline::captured(node));
+            if !matches!(node.op_type.as_str(), "Shape" | "Size") && read.any(|i| active.contains(i)) {
                 active.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
             }
         }

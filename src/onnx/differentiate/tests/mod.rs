@@ -148,6 +148,11 @@ fn functions_of_one_value() {
 }
 
 #[test]
+fn indexing_operators() {
+    check_family("indexing");
+}
+
+#[test]
 fn layout_operators() {
     check_family("layout");
 }
