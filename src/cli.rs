@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::metric::kind::Metric;
+
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 #[derive(Debug, Parser)]
 #[command(name = "mdprop", version, max_term_width = 100)]
@@ -28,6 +30,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Write the report of a finished run again.
     Report(ReportArgs),
+    /// Every metric of embeddings that another program made.
+    Metrics(MetricsArgs),
     /// List, fetch or verify data sets.
     Data(DataArgs),
     /// Say what is installed, what is found and what is wrong.
@@ -91,6 +95,37 @@ pub struct PlanArgs {
 pub struct ReportArgs {
     /// A run folder, such as reports/runs/demo.
     pub run: PathBuf,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Embeddings, one row an image: a .npy file [n, d], or .safetensors with the tensor `embeddings`.
+    pub embeddings: PathBuf,
+    /// Their classes, one a row: a .npy file of whole numbers, .safetensors with `labels`, or a text file with one a line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: PathBuf,
+    /// Embeddings that are searched instead; without it every image searches all the others.
+    #[arg(long, value_name = "FILE", requires = "gallery_labels")]
+    pub gallery: Option<PathBuf>,
+    /// Classes of the gallery.
+    #[arg(long, value_name = "FILE", requires = "gallery")]
+    pub gallery_labels: Option<PathBuf>,
+    /// Every k of recall@k.
+    #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..))]
+    pub recall_at: Vec<u32>,
+    /// Further metrics by the names of docs/metrics.md; default: those of a suite.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub metrics: Vec<Metric>,
+    /// Clusters of k-means for nmi, ami and pairwise-f1; default: as many as there are classes.
+    #[arg(long, value_name = "K")]
+    pub clusters: Option<usize>,
+    /// Seed of bootstrap and k-means.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `data`.

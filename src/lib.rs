@@ -1,7 +1,7 @@
 //! mdprop: how well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 //!
 //! Layers, arrows only downward (a test enforces it): `cmd` → `run`, `report` → `attack`, `train`, `export` →
-//! `encoder`, `dataset` → `onnx`, `network`, `suite`, `record` → `metric`, `stats` → `units`, `batch`, `digest`, `rng`,
+//! `encoder`, `dataset`, `score` → `onnx`, `network`, `suite`, `record` → `metric`, `stats` → `units`, `batch`, `digest`, `rng`,
 //! `artefact`, `progress`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -23,6 +23,7 @@ pub mod record;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod score;
 pub mod stats;
 pub mod suite;
 #[cfg(feature = "train")]
