@@ -117,6 +117,9 @@ pub struct MetricsArgs {
     /// Further metrics by the names of docs/metrics.md; default: those of a suite.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub metrics: Vec<Metric>,
+    /// Search by cosine instead of Euclidean distance; the same for unit rows.
+    #[arg(long)]
+    pub cosine: bool,
     /// Clusters of k-means for nmi, ami and pairwise-f1; default: as many as there are classes.
     #[arg(long, value_name = "K")]
     pub clusters: Option<usize>,
@@ -157,7 +160,7 @@ pub enum DataAction {
 /// Which data set.
 #[derive(Debug, Clone, Args)]
 pub struct DataSetArgs {
-    /// Its id: emoji, glyphs.
+    /// Its id (emoji, glyphs), or a suite whose data set is meant.
     pub id: String,
     /// Side of the square images in pixels.
     #[arg(long, default_value_t = 32)]

@@ -11,7 +11,7 @@ use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::encoder::Encoder;
 use crate::metric::kind::Metric;
-use crate::metric::neighbors::Found;
+use crate::metric::neighbors::{Depth, Found};
 use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
@@ -155,9 +155,8 @@ pub fn run_trial(
     let places = Places::new(input);
     let sides = Sides::new(input, attacked.as_ref(), &places);
     let excluded = &places.own;
-    let deepest = input.ks.iter().copied().max().unwrap_or(1) as usize;
-    let depth = score::depth(input.metrics, &sides.query_labels, &sides.gallery_labels, excluded).max(deepest);
-    let found = sides.search(&places, depth)?;
+    let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
+    let found = sides.search(&places, Depth::PerQuery(&depths))?;
     let target_ranks = match &attacked {
         Some(attacked) if input.metrics.contains(&Metric::TargetRank) => {
             sides.target_ranks(input, attacked, &places)?
@@ -172,7 +171,12 @@ pub fn run_trial(
     let wanted = "at least 1; recall is undefined otherwise";
     want("queries with another image of their class in the gallery", with, wanted, with > 0)?;
     let clean = match &attacked {
-        Some(_) => Some(Sides::new(input, None, &places).search(&places, depth)?),
+        Some(_) => {
+            // Lists are compared only where they must be equal.
+            let zero = input.attack.is_some_and(|attack| attack.epsilon.is_zero());
+            let depth = if zero { Depth::PerQuery(&depths) } else { Depth::Fixed(0) };
+            Some(Sides::new(input, None, &places).search(&places, depth)?)
+        }
         None => None,
     };
     let targeted = queries.iter().any(|q| !q.targets.is_empty());

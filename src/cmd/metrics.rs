@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::cli::MetricsArgs;
 use crate::metric::kind::{Metric, Scope};
+use crate::metric::neighbors::Distance;
 use crate::record::Estimate;
 use crate::score::{Embedded, Protocol, Scores, file};
 
@@ -40,6 +41,7 @@ pub fn run(args: &MetricsArgs) -> anyhow::Result<ExitCode> {
         gallery: apart.as_ref().map_or(&queries, |apart| &apart.0),
         gallery_labels: &numbers[1],
         protocol: if apart.is_some() { Protocol::QueryGallery } else { Protocol::LeaveOneOut },
+        distance: if args.cosine { Distance::Cosine } else { Distance::Euclidean },
     };
     let scores = embedded
         .measure(&args.recall_at, &metrics, args.clusters.unwrap_or(0), args.seed)

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attack_graph;
 pub mod differentiate;
+pub mod element;
 pub mod equation;
 pub mod file;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod graph;
 pub mod interpret;
 pub mod opset;
 pub mod proto;
+pub mod resize;
 pub mod shape;
 pub mod window;
 pub mod wrap;

@@ -199,6 +199,8 @@ pub mod attribute_type {
 
 /// Element types, as in `TensorProto.DataType`.
 pub mod data_type {
+    /// Not known.
+    pub const UNDEFINED: i32 = 0;
     /// 32-bit float.
     pub const FLOAT: i32 = 1;
     /// Bytes.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lists, Set, depth, in_order, of_lists, of_set, recall_at};
+use super::{Lists, Set, depths, in_order, of_lists, of_set, recall_at};
 use crate::batch::Embeddings;
 use crate::metric::kind::Metric;
-use crate::metric::neighbors::{NeighborError, Search, search};
+use crate::metric::neighbors::{Depth, Distance, NeighborError, Search, search};
 use crate::record::{MetricEstimate, RecallAt};
 
 /// Who searches whom.
@@ -44,6 +44,8 @@ pub struct Embedded<'a> {
     pub gallery_labels: &'a [u32],
     /// Who searches whom.
     pub protocol: Protocol<'a>,
+    /// What "near" means.
+    pub distance: Distance,
 }
 
 /// Every number of some embeddings.
@@ -67,7 +69,7 @@ impl Embedded<'_> {
     /// # Errors
     /// [`NeighborError`]: an empty gallery, NaN or infinity, lists of different lengths.
     pub fn measure(&self, ks: &[u32], metrics: &[Metric], clusters: usize, seed: u64) -> Result<Scores, NeighborError> {
-        let Self { queries, query_labels, gallery, gallery_labels, protocol } = *self;
+        let Self { queries, query_labels, gallery, gallery_labels, protocol, distance } = *self;
         let excluded = protocol.excluded(queries.len());
         let lengths = [
             ("labels of the queries", query_labels.len(), queries.len()),
@@ -81,11 +83,12 @@ impl Embedded<'_> {
         {
             return Err(NeighborError::Excluded { query, index, gallery: gallery.len() });
         }
-        let deepest = ks.iter().copied().max().unwrap_or(1) as usize;
-        let k = depth(metrics, query_labels, gallery_labels, &excluded).max(deepest);
-        let found = search(Search { queries, query_labels, gallery, gallery_labels, excluded: &excluded, k })?;
+        let depths = depths(ks, metrics, query_labels, gallery_labels, &excluded);
+        let depth = Depth::PerQuery(&depths);
+        let excluded = &excluded;
+        let found = search(Search { queries, query_labels, gallery, gallery_labels, excluded, depth, distance })?;
         let first_hits: Vec<u32> = found.iter().map(|f| f.first_hit).collect();
-        let lists = Lists { found: &found, query_labels, gallery_labels, excluded: &excluded };
+        let lists = Lists { found: &found, query_labels, gallery_labels, excluded };
         let mut answers = of_lists(metrics, &lists, seed);
         answers.extend(of_set(metrics, &Set { embeddings: gallery, labels: gallery_labels, clusters, seed }));
         Ok(Scores {

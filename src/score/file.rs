@@ -161,7 +161,7 @@ fn npy(bytes: &[u8]) -> Result<Array, String> {
         }
         _ => return Err(no()),
     };
-    let end = start.checked_add(length).ok_or_else(no)?;
+    let end = usize::checked_add(start, length).ok_or_else(no)?;
     let header = std::str::from_utf8(rest.get(start..end).ok_or_else(no)?).map_err(|_| no())?;
     let after = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, value)| value.trim_start());
     let descr = after("descr").and_then(|v| v.strip_prefix('\'')).and_then(|v| v.split('\'').next()).ok_or_else(no)?;

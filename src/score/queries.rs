@@ -24,7 +24,7 @@ const OFFICIAL_LIMIT: usize = 1023;
 /// The ranked lists of all queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Lists<'a> {
-    /// What each query found, at least as deep as [`depth`] says.
+    /// What each query found, at least as deep as [`depths`] says.
     pub found: &'a [Found],
     /// Class of each query, `[n]`.
     pub query_labels: &'a [u32],
@@ -47,18 +47,25 @@ fn positives(query_labels: &[u32], gallery_labels: &[u32], excluded: &[Option<us
     query_labels.iter().enumerate().map(count).collect()
 }
 
-/// How many neighbours a search must return for these metrics, at least 1 and at most the gallery.
-pub fn depth(metrics: &[Metric], query_labels: &[u32], gallery_labels: &[u32], excluded: &[Option<usize>]) -> usize {
-    let largest = positives(query_labels, gallery_labels, excluded).into_iter().max().unwrap_or(0);
-    let of = |metric: &Metric| match metric {
-        Metric::RPrecision | Metric::MapAtR => largest,
-        Metric::OfficialMapC => largest + 1,
+/// How many neighbours a search must return for each query: the largest k, and what the metrics need.
+pub fn depths(
+    ks: &[u32],
+    metrics: &[Metric],
+    query_labels: &[u32],
+    gallery_labels: &[u32],
+    excluded: &[Option<usize>],
+) -> Vec<usize> {
+    let least = ks.iter().copied().max().unwrap_or(1) as usize;
+    let of = |metric: &Metric, positives: usize| match metric {
+        Metric::RPrecision | Metric::MapAtR => positives,
+        Metric::OfficialMapC => positives + 1,
         Metric::MapAt1000 | Metric::OfficialMap1000 => 1000,
         Metric::OfficialMapLim => OFFICIAL_LIMIT,
         Metric::HubSkewness | Metric::Antihubs => HUB_K,
         _ => 1,
     };
-    metrics.iter().map(of).max().unwrap_or(1).max(1).min(gallery_labels.len().max(1))
+    let deepest = |positives: usize| metrics.iter().map(|metric| of(metric, positives)).fold(least, usize::max);
+    positives(query_labels, gallery_labels, excluded).into_iter().map(deepest).collect()
 }
 
 /// recall@k at every k; empty if no query can have a hit. `first_hits` as in [`recall_at_k`].
@@ -82,7 +89,7 @@ pub fn recall_at(ks: &[u32], first_hits: &[u32], labels: &[u32], seed: u64) -> V
 /// The metrics of ranked lists among `metrics` (without recall@k, see [`recall_at`]).
 ///
 /// # Panics
-/// If the lists are not as deep as [`depth`] says.
+/// If the lists are not as deep as [`depths`] says.
 pub fn of_lists(metrics: &[Metric], lists: &Lists<'_>, seed: u64) -> Vec<MetricEstimate> {
     let positives = positives(lists.query_labels, lists.gallery_labels, lists.excluded);
     let hits = |query: usize| -> Vec<bool> {

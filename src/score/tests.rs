@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::Embeddings;
 use crate::metric::kind::Scope;
+use crate::metric::neighbors::Distance;
 use crate::rng;
 
 fn all_metrics() -> Vec<Metric> {
@@ -28,6 +29,7 @@ fn alone<'a>(rows: &'a Embeddings, labels: &'a [u32]) -> Embedded<'a> {
         gallery: rows,
         gallery_labels: labels,
         protocol: Protocol::LeaveOneOut,
+        distance: Distance::Euclidean,
     }
 }
 
@@ -85,8 +87,14 @@ fn nothing_is_excluded_between_disjoint_queries_and_gallery() {
     let ((queries, query_labels), (gallery, gallery_labels)) = (pick(&asked), pick(&rest));
     let protocol = Protocol::QueryGallery;
     let (queries, gallery) = (&queries, &gallery);
-    let embedded =
-        Embedded { queries, query_labels: &query_labels, gallery, gallery_labels: &gallery_labels, protocol };
+    let embedded = Embedded {
+        queries,
+        query_labels: &query_labels,
+        gallery,
+        gallery_labels: &gallery_labels,
+        protocol,
+        distance: Distance::Euclidean,
+    };
     let scores = measure(&embedded);
     assert_sound(&scores);
     // The nearest gallery image by a plain loop.

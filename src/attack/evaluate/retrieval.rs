@@ -6,7 +6,7 @@ use super::attacked::Attacked;
 use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
 use crate::batch::Embeddings;
-use crate::metric::neighbors::{Found, Search, search};
+use crate::metric::neighbors::{Depth, Distance, Found, Search, search};
 use crate::suite::attack::Side;
 
 /// Positions of the queries in the gallery and in the list of attacked images.
@@ -58,18 +58,19 @@ impl<'a> Sides<'a> {
     }
 
     /// Ranks the gallery for every query, its own image excluded.
-    pub fn search(&self, places: &Places, k: usize) -> Result<Vec<Found>, AttackError> {
-        self.search_for(&self.query_labels, places, k)
+    pub fn search(&self, places: &Places, depth: Depth<'_>) -> Result<Vec<Found>, AttackError> {
+        self.search_for(&self.query_labels, places, depth)
     }
 
-    fn search_for(&self, labels: &[u32], places: &Places, k: usize) -> Result<Vec<Found>, AttackError> {
+    fn search_for(&self, labels: &[u32], places: &Places, depth: Depth<'_>) -> Result<Vec<Found>, AttackError> {
         Ok(search(Search {
             queries: &self.queries,
             query_labels: labels,
             gallery: self.gallery,
             gallery_labels: &self.gallery_labels,
             excluded: &places.own,
-            k,
+            depth,
+            distance: Distance::Euclidean,
         })?)
     }
 
@@ -87,7 +88,7 @@ impl<'a> Sides<'a> {
         for number in 0..most {
             let label = |i: usize| targets(i).get(number).map_or(self.query_labels[i], |&t| input.images.labels[t]);
             let labels: Vec<u32> = (0..self.query_labels.len()).map(label).collect();
-            for (i, found) in self.search_for(&labels, places, 1)?.iter().enumerate() {
+            for (i, found) in self.search_for(&labels, places, Depth::Fixed(0))?.iter().enumerate() {
                 if targets(i).len() > number && found.first_hit > 0 && (best[i] == 0 || found.first_hit < best[i]) {
                     best[i] = found.first_hit;
                 }

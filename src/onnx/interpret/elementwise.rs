@@ -78,9 +78,8 @@ fn quantisation(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let axis = call.node.int("axis", 1).rem_euclid(x.shape.len().max(1) as i64) as usize;
     let stride = x.strides().get(axis).copied().unwrap_or(1);
     let of = |t: &Tensor, i: usize| if t.data.len() == 1 { t.data[0] } else { t.data[i / stride % x.shape[axis]] };
-    // Values carry no types here; the type of the levels is that of the zero point in the file.
-    let constant = call.graph.initializer.iter().find(|t| call.node.input.get(2) == Some(&t.name));
-    let signed = constant.is_some_and(|t| t.data_type == data_type::INT8);
+    // The type of the levels is that of the zero point; without one they are bytes.
+    let signed = call.types.get(2) == Some(&data_type::INT8);
     let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
     let mut y = x.clone();
     for (i, v) in y.data.iter_mut().enumerate() {
