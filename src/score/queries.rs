@@ -152,6 +152,9 @@ fn of_classes(metric: Metric, lists: &Lists<'_>, seed: u64) -> MetricEstimate {
 }
 
 fn of_hubs(metric: Metric, found: &[Found], gallery: usize) -> MetricEstimate {
+    if found.is_empty() {
+        return MetricEstimate::undefined(metric, "there is no query");
+    }
     let lists = found.iter().map(|found| &found.neighbors[..found.neighbors.len().min(HUB_K)]);
     let occurrences = Occurrences::count(lists, gallery);
     let value = if metric == Metric::Antihubs { occurrences.never() } else { occurrences.skewness() };

@@ -139,8 +139,8 @@ fn of_clustering(metrics: &[Metric], set: &Set<'_>) -> Vec<MetricEstimate> {
     let table = Contingency::new(set.labels, &clustering.assignments);
     let answer = |&metric: &Metric| {
         let (value, why) = match metric {
-            Metric::Nmi => (table.nmi(), "there is only one class"),
-            Metric::Ami => (table.ami(), "there is only one class, or every image is a class and a cluster of its own"),
+            Metric::Nmi => (table.nmi(), "there is only one class, or every image is a class of its own"),
+            Metric::Ami => (table.ami(), "there is only one class, or sizes alone fix the clustering"),
             _ => (table.pairwise_f1(), "no class has two images"),
         };
         let note = format!("k-means with {clusters} clusters");
