@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Metrics(args) => cmd::metrics::run(&args),
         Command::Data(args) => cmd::data::run(&args),
+        Command::Operators => cmd::operators::run(),
         Command::Doctor(args) => cmd::doctor::run(&args),
     };
     match result {

@@ -58,6 +58,11 @@ impl GraphBuilder {
         name
     }
 
+    /// Keeps a name from being given out.
+    pub(super) fn reserve(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
+    }
+
     /// Declares a graph input; returns its name, which is `name` unless that is taken.
     pub fn input(&mut self, name: &str, elem_type: i32, dims: &[Dim]) -> String {
         let name = self.unique(name);

@@ -13,6 +13,7 @@ pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod graph;
+pub mod inline;
 pub mod interpret;
 pub mod opset;
 pub mod proto;
