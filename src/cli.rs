@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::encoder::onnx::Provider;
+use crate::metric::kind::Metric;
 use crate::onnx::wrap::{Colour, Layout};
 
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
@@ -33,6 +34,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Look at somebody else's ONNX file: what it is, and whether attacks on it can be believed.
     Verify(VerifyArgs),
+    /// Every metric of embeddings that another program made.
+    Metrics(MetricsArgs),
     /// List, fetch or verify data sets.
     Data(DataArgs),
     /// Print the table of ONNX operators that can be differentiated.
@@ -172,6 +175,40 @@ pub struct PlanArgs {
 pub struct ReportArgs {
     /// A run folder, such as reports/runs/demo.
     pub run: PathBuf,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Embeddings, one row an image: a .npy file [n, d], or .safetensors with the tensor `embeddings`.
+    pub embeddings: PathBuf,
+    /// Their classes, one a row: a .npy file of whole numbers, .safetensors with `labels`, or a text file with one a line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: PathBuf,
+    /// Embeddings that are searched instead; without it every image searches all the others.
+    #[arg(long, value_name = "FILE", requires = "gallery_labels")]
+    pub gallery: Option<PathBuf>,
+    /// Classes of the gallery.
+    #[arg(long, value_name = "FILE", requires = "gallery")]
+    pub gallery_labels: Option<PathBuf>,
+    /// Every k of recall@k.
+    #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..))]
+    pub recall_at: Vec<u32>,
+    /// Further metrics by the names of docs/metrics.md; default: those of a suite.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub metrics: Vec<Metric>,
+    /// Search by cosine instead of Euclidean distance; the same for unit rows.
+    #[arg(long)]
+    pub cosine: bool,
+    /// Clusters of k-means for nmi, ami and pairwise-f1; default: as many as there are classes.
+    #[arg(long, value_name = "K")]
+    pub clusters: Option<usize>,
+    /// Seed of bootstrap and k-means.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `data`.

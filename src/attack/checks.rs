@@ -182,15 +182,10 @@ mod tests {
     }
 
     fn row(method: &str, success: Option<f64>, recall: f64) -> Measurement {
-        let estimate = |value: f64| Estimate { value, low: value - 0.02, high: value + 0.02 };
+        let estimate = |value: f64| Estimate { value, low: value - 0.02, high: value + 0.02, ..Estimate::default() };
         Measurement {
-            trial: String::new(),
-            suite: "s".into(),
-            dataset: "d".into(),
             model: "m".into(),
-            training: "t".into(),
             model_seed: 1,
-            artefact: "a".into(),
             attack: method.into(),
             goal: "single-target".into(),
             method: method.into(),
@@ -199,21 +194,9 @@ mod tests {
             answered_by: "main".into(),
             epsilon: "8/255".into(),
             epsilon_pixels: 8.0 / 255.0,
-            steps: 1,
-            restarts: 1,
-            seed: 7,
-            queries: 10,
-            queries_available: 10,
-            gallery: 10,
             recall: vec![RecallAt { k: 1, estimate: estimate(recall) }],
             success: success.map(estimate),
-            shift: None,
-            linf_max: None,
-            l2_mean: None,
-            checks: vec![],
-            provider: "cpu".into(),
-            selected_on: "last".into(),
-            error: None,
+            ..Measurement::default()
         }
     }
 

@@ -169,7 +169,16 @@ fn manifest(
         started_unix_s: settings.started_unix_s,
         stages: stages.0.clone(),
         models: described,
+        test_classes: test_classes(images),
     }
+}
+
+/// Labels and names of the classes of the test images, ascending.
+fn test_classes(images: &ImageSet) -> Vec<(u32, String)> {
+    let labels = images.split.test.iter().map(|&i| images.labels[i]);
+    let labels: std::collections::BTreeSet<u32> = labels.collect();
+    let name = |label: u32| images.classes.get(label as usize).cloned().unwrap_or_else(|| label.to_string());
+    labels.into_iter().map(|label| (label, name(label))).collect()
 }
 
 /// Wall time of each stage, in order.

@@ -7,6 +7,7 @@ mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
 mod layering;
+mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
