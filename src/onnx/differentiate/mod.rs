@@ -8,10 +8,13 @@
 
 mod activation;
 mod arithmetic;
+mod contributed;
 mod convolution;
+mod functions;
 mod indexing;
 mod layout;
 mod linear;
+mod normalisation;
 mod passing;
 mod pooling;
 mod reduction;
@@ -27,6 +30,7 @@ pub use tape::Tape;
 
 use super::file::OnnxError;
 use super::graph::GraphBuilder;
+use super::inline;
 use super::proto::NodeProto;
 use super::shape::Facts;
 
@@ -38,9 +42,11 @@ const FAMILIES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
     convolution::RULES,
+    functions::RULES,
     indexing::RULES,
     layout::RULES,
     linear::RULES,
+    normalisation::RULES,
     passing::RULES,
     pooling::RULES,
     reduction::RULES,
@@ -49,17 +55,30 @@ const FAMILIES: &[&[(&str, Rule)]] = &[
     transposed::RULES,
 ];
 
-/// Names of all operators that can be differentiated, sorted.
-pub fn supported_ops() -> Vec<&'static str> {
-    let mut ops: Vec<&str> = FAMILIES.iter().flat_map(|rules| rules.iter()).map(|(op, _)| *op).collect();
+/// Operators whose rules know the gradients of all outputs.
+const MANY: &[&str] = &["SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Split"];
+
+/// The domain of ONNX Runtime's own operators.
+const CONTRIBUTED: &str = "com.microsoft";
+
+/// Names of all operators that can be differentiated, sorted; those of ONNX Runtime with their domain in front.
+pub fn supported_ops() -> Vec<String> {
+    let onnx = FAMILIES.iter().flat_map(|rules| rules.iter()).map(|(op, _)| op.to_string());
+    let mut ops: Vec<String> = onnx.collect();
+    ops.extend(contributed::RULES.iter().map(|(op, _)| format!("{CONTRIBUTED}.{op}")));
     ops.sort_unstable();
     ops
 }
 
 fn rule_of(node: &NodeProto) -> Option<Rule> {
-    let mut rules = FAMILIES.iter().flat_map(|rules| rules.iter());
-    let known = node.is_onnx() && !passing::casts_to_integers(node);
-    rules.find(|(op, _)| known && *op == node.op_type).map(|(_, rule)| *rule)
+    let named = |rules: &'static [(&'static str, Rule)]| rules.iter().find(|(op, _)| *op == node.op_type);
+    let found = match node.domain.as_str() {
+        _ if passing::casts_to_integers(node) => None,
+        _ if node.is_onnx() => FAMILIES.iter().find_map(|rules| named(rules)),
+        CONTRIBUTED => named(contributed::RULES),
+        _ => None,
+    };
+    found.map(|(_, rule)| *rule)
 }
 
 /// What [`backward`] appended.
@@ -97,7 +116,9 @@ pub fn backward(
         let gradients: Vec<Option<String>> = node.output.iter().map(|o| tape.take(o)).collect();
         let Some(any) = gradients.iter().position(Option::is_some) else { continue };
         // Most rules know the first output only.
-        if let Some(other) = gradients.iter().skip(1).position(Option::is_some).filter(|_| node.op_type != "Split") {
+        if let Some(other) =
+            gradients.iter().skip(1).position(Option::is_some).filter(|_| !MANY.contains(&node.op_type.as_str()))
+        {
             let reason = format!("the gradient of output {} (`{}`) has no rule", other + 1, node.output[other + 1]);
             return Err(tape.unsupported(node, reason));
         }
@@ -106,6 +127,9 @@ pub fn backward(
         let rule = match rule_of(node) {
             Some(rule) => rule,
             None => {
+                if let Some(reason) = inline::refusal(node) {
+                    return Err(tape.unsupported(node, reason));
+                }
                 estimated.push(node.label().to_string());
                 let estimate = straight::rule_of(node).filter(|_| straight_through);
                 estimate.ok_or_else(|| OnnxError::NoRule { node: node.label().into(), op: node.op_type.clone() })?
