@@ -30,6 +30,8 @@ pub enum Command {
     Report(ReportArgs),
     /// List, fetch or verify data sets.
     Data(DataArgs),
+    /// Print the table of ONNX operators that can be differentiated.
+    Operators,
     /// Say what is installed, what is found and what is wrong.
     Doctor(DoctorArgs),
 }

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => cmd::plan::run(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Data(args) => cmd::data::run(&args),
+        Command::Operators => cmd::operators::run(),
         Command::Doctor(args) => cmd::doctor::run(&args),
     };
     match result {

@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 pub mod data;
 pub mod doctor;
+pub mod operators;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -1,13 +1,14 @@
 //! Reverse mode: the gradient of a scalar loss with respect to the image, as ordinary ONNX nodes.
 //!
-//! The forward nodes stay what they were (a max pool may get a second output, its indices). Only what lies between
-//! the image and the output is differentiated; weights are constants. An operator without a rule is an error that
-//! names the node, never a silent zero.
+//! The forward nodes stay what they were (a max pool or a layer normalisation may get more of its outputs). Only what
+//! lies between the image and the output is differentiated; weights are constants. An operator without a rule is an
+//! error that names the node, never a silent zero.
 //!
 //! To add an operator: write its rule in the file of its family and name it in the `RULES` there.
 
 mod activation;
 mod arithmetic;
+mod attention;
 mod contributed;
 mod convolution;
 mod functions;
@@ -15,6 +16,7 @@ mod indexing;
 mod layout;
 mod linear;
 mod normalisation;
+mod operators;
 mod passing;
 mod pooling;
 mod reduction;
@@ -26,6 +28,7 @@ mod tape;
 mod tests;
 mod transposed;
 
+pub use operators::operators_markdown;
 pub use tape::Tape;
 
 use super::file::OnnxError;
@@ -41,6 +44,7 @@ type Rule = fn(&mut Tape<'_>, &NodeProto, &str) -> Result<(), OnnxError>;
 const FAMILIES: &[&[(&str, Rule)]] = &[
     activation::RULES,
     arithmetic::RULES,
+    attention::RULES,
     convolution::RULES,
     functions::RULES,
     indexing::RULES,

@@ -213,6 +213,9 @@ fn local_response(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
     let Some(channels) = shape.get(1).and_then(|d| d.fixed()) else {
         return Err(tape.unsupported(node, "the number of channels is not fixed"));
     };
+    if channels > 1 << 12 {
+        return Err(tape.unsupported(node, format!("{channels} channels; no rule for more than 4096")));
+    }
     let size = usize::try_from(node.int("size", 0)).ok().filter(|s| *s > 0);
     let size = size.ok_or_else(|| tape.unsupported(node, "size must be at least 1"))?;
     let (alpha, beta, bias) = (node.float("alpha", 1e-4), node.float("beta", 0.75), node.float("bias", 1.0));

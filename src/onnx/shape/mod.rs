@@ -4,6 +4,7 @@
 //! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node. Sizes are checked: a
 //! file cannot make this code, or the rules that believe it, allocate more than [`LARGEST`] entries at once.
 
+mod attention;
 mod elementwise;
 mod evaluate;
 pub(crate) mod layout;
@@ -158,7 +159,7 @@ impl Facts {
         if let Some(shapes) = normalisation::shapes(&inputs)? {
             return Ok(shapes);
         }
-        for family in [elementwise::shape, linear::shape, reduction::shape] {
+        for family in [attention::shape, elementwise::shape, linear::shape, reduction::shape] {
             if let Some(shape) = family(&inputs)? {
                 return Ok(vec![shape]);
             }

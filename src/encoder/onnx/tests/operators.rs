@@ -15,8 +15,11 @@ const TARGETS: usize = 3;
 /// Named inputs with their shapes.
 type Inputs = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-/// The named outputs of both, as `(ONNX Runtime, interpreter)`.
-fn run(model: &ModelProto, inputs: &Inputs, names: &[&str]) -> Result<BTreeMap<String, (Vec<f32>, Vec<f64>)>, String> {
+/// Named outputs, each as ONNX Runtime and as the interpreter has it.
+type Outputs = BTreeMap<String, (Vec<f32>, Vec<f64>)>;
+
+/// The named outputs of both.
+fn run(model: &ModelProto, inputs: &Inputs, names: &[&str]) -> Result<Outputs, String> {
     let exact: Vec<_> = inputs.iter().map(|(n, shape, data)| (n.as_str(), Tensor::from_f32(shape, data))).collect();
     let exact = interpret::run(model, &exact).map_err(|e| e.to_string())?;
     let mut session = session::open(&runtime(), "net", model).map_err(|e| e.to_string())?;
