@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::attack::{Goal, Method};
-use super::recipe::{AugmentationSpec, BackboneSpec, LossSpec, Recipe, TrainingMethod};
+use super::recipe::{AugmentationSpec, BackboneSpec, Recipe, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::units::Epsilon;
 
@@ -203,17 +203,7 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
         problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
     }
-    let LossSpec::MultiSimilarity { alpha, beta, threshold, margin } = &recipe.loss;
-    for (name, value) in [("alpha", alpha), ("beta", beta)] {
-        if !(value.is_finite() && *value > 0.0) {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a positive number"));
-        }
-    }
-    for (name, value) in [("threshold", threshold), ("margin", margin)] {
-        if !value.is_finite() {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a number"));
-        }
-    }
+    problems.extend(recipe.loss.problems());
     if let AugmentationSpec::ShiftFlip { pixels } = recipe.augmentation
         && pixels > 256
     {

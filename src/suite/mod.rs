@@ -7,6 +7,7 @@ pub mod attack;
 pub mod check;
 pub mod dataset;
 pub mod load;
+pub mod loss;
 pub mod plan;
 pub mod recipe;
 pub mod wire;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::attack::TargetLoss;
+use super::loss::LossSpec;
 use crate::units::Epsilon;
 
 /// The backbone, without batch-norm branches (those follow from the method).
@@ -248,40 +249,6 @@ impl Quirks {
             selection: overrides.selection.unwrap_or(base.selection),
         }
     }
-}
-
-/// The metric-learning loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LossSpec {
-    /// Wang et al. 2019, arXiv:1904.06627, with the mining of PAPER.md section 2.
-    MultiSimilarity {
-        /// Weight of positives, α.
-        #[serde(default = "ms_alpha")]
-        alpha: f64,
-        /// Weight of negatives, β.
-        #[serde(default = "ms_beta")]
-        beta: f64,
-        /// Similarity threshold, λ.
-        #[serde(default = "ms_threshold")]
-        threshold: f64,
-        /// Mining margin, ε.
-        #[serde(default = "ms_margin")]
-        margin: f64,
-    },
-}
-
-fn ms_alpha() -> f64 {
-    2.0
-}
-fn ms_beta() -> f64 {
-    40.0
-}
-fn ms_threshold() -> f64 {
-    0.5
-}
-fn ms_margin() -> f64 {
-    0.1
 }
 
 /// Learning-rate schedule.

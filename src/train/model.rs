@@ -166,6 +166,22 @@ impl Model {
     /// # Errors
     /// libtorch's own: no memory, a batch of another shape, slices that do not cover it, a branch that does not exist.
     pub fn try_forward(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<Tensor, TchError> {
+        self.run(normalized, pass, &mut None)
+    }
+
+    /// [`Model::try_forward`], and the last feature map `[n, c, h, w]`, which the global pooling reads.
+    ///
+    /// # Errors
+    /// As [`Model::try_forward`].
+    pub fn forward_with_features(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<(Tensor, Tensor), TchError> {
+        let mut features = Some(Tensor::new());
+        let embeddings = self.run(normalized, pass, &mut features)?;
+        let features = features.filter(Tensor::defined);
+        Ok((embeddings, features.ok_or_else(|| TchError::Shape("the network pools no feature map".into()))?))
+    }
+
+    /// `features` is filled with the last feature map if it is not `None`.
+    fn run(&self, normalized: &Tensor, pass: Pass<'_>, features: &mut Option<Tensor>) -> Result<Tensor, TchError> {
         self.check_pass(normalized, pass)?;
         let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
         for (i, node) in self.network.nodes.iter().enumerate() {
@@ -200,7 +216,13 @@ impl Model {
                     a.f_add_(&b)?
                 }
                 Op::Add => operand()?.f_add(&operand()?)?,
-                Op::GlobalAveragePool => operand()?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
+                Op::GlobalAveragePool => {
+                    let map = operand()?;
+                    if let Some(features) = features {
+                        *features = map.shallow_clone();
+                    }
+                    map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?
+                }
                 Op::Linear { .. } => operand()?.f_linear(&own[0], Some(&own[1]))?,
                 Op::Normalize => {
                     let x = operand()?;
@@ -275,18 +297,22 @@ impl Model {
         &self.flat
     }
 
-    /// The gradient of a scalar with respect to [`Model::flat_parameters`], zero where the scalar does not depend on a
-    /// parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
+    /// The gradient of a scalar with respect to [`Model::flat_parameters`] and to one more leaf, zero where the scalar
+    /// does not depend on a parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
     ///
     /// # Errors
     /// libtorch's own: no graph, no memory.
-    pub fn flat_gradient(&self, loss: &Tensor) -> Result<Tensor, TchError> {
-        let leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+    pub fn flat_gradient(&self, loss: &Tensor, other: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+        let mut leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+        let own = leaves.len();
+        leaves.extend(other);
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
         let pieces = gradients.iter().zip(&leaves).map(|(gradient, leaf)| {
             if gradient.defined() { gradient.f_reshape([-1]) } else { leaf.detach().f_zeros_like()?.f_reshape([-1]) }
         });
-        Tensor::f_cat(&pieces.collect::<Result<Vec<_>, _>>()?, 0)
+        let mut pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+        let other = (pieces.len() > own).then(|| pieces.pop()).flatten();
+        Ok((Tensor::f_cat(&pieces, 0)?, other))
     }
 
     /// A copy of all numbers on the host.

@@ -1,15 +1,16 @@
 //! One optimizer step: adversarial images, one forward pass over all branches, one loss, one update.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::TrainError;
 use super::adam::Adam;
 use super::adversary::{Adversary, Draws};
-use super::loss::{self, Loss};
+use super::loss::{self, Loss, LossInput};
 use super::model::{Model, Pass, Slice};
-use crate::rng;
+use crate::rng::{self, Stream};
 use crate::suite::attack::Branch;
 use crate::suite::recipe::{Quirks, Recipe, TrainingMethod};
 
@@ -28,7 +29,13 @@ pub struct Trainer {
     pub model: Model,
     /// Its optimizer.
     pub adam: Adam,
+    /// The loss, with parameters of its own perhaps, and their optimizer.
     loss: Box<dyn Loss>,
+    loss_adam: Option<Adam>,
+    /// Position of each data-set label among the training classes.
+    classes: BTreeMap<u32, i64>,
+    /// Learning rate of the recipe: schedules of other rates follow its course.
+    base_rate: f64,
     adversary: Option<Adversary>,
     groups: Vec<Group>,
 }
@@ -36,9 +43,12 @@ pub struct Trainer {
 impl Trainer {
     /// Sets up the steps of `recipe` on `model`, whose network has the branches that the method needs.
     ///
+    /// `labels` are those of the training images, in any order, repeated or not; `seed` names the first values of the
+    /// loss's own parameters.
+    ///
     /// # Errors
     /// [`TrainError::Attack`] if the method needs an attack and the recipe has none, or one of no step.
-    pub fn new(recipe: &Recipe, model: Model) -> Result<Self, TrainError> {
+    pub fn new(recipe: &Recipe, model: Model, labels: &[u32], seed: u64) -> Result<Self, TrainError> {
         let groups = groups(&recipe.method);
         let adversary = match (&recipe.attack, groups.is_empty()) {
             (_, true) => None,
@@ -50,7 +60,37 @@ impl Trainer {
             _ => return Err(TrainError::Attack { method: recipe.method.name() }),
         };
         let adam = Adam::new(model.flat_parameters(), recipe.optimizer.weight_decay);
-        Ok(Self { model, adam, loss: loss::from_spec(&recipe.loss), adversary, groups })
+        let distinct: BTreeSet<u32> = labels.iter().copied().collect();
+        let classes: BTreeMap<u32, i64> = distinct.into_iter().zip(0..).collect();
+        let base_rate = recipe.optimizer.learning_rate;
+        let setting = loss::Setting {
+            classes: classes.len(),
+            dim: recipe.embedding_dim,
+            channels: model.network().pooled_channels().unwrap_or(0),
+            learning_rate: base_rate,
+            seed,
+            device: model.device(),
+        };
+        let loss = loss::from_spec(&recipe.loss, setting);
+        let loss_adam = loss.parameters().map(|own| Adam::new(&own.flat, 0.0));
+        Ok(Self { model, adam, loss, loss_adam, classes, base_rate, adversary, groups })
+    }
+
+    /// The loss's own parameters and the state of their optimizer, if it has any.
+    pub fn loss_state(&self) -> Option<(&Tensor, &Adam)> {
+        Some((&self.loss.parameters()?.flat, self.loss_adam.as_ref()?))
+    }
+
+    /// Puts a saved state of the loss's own parameters back: values and both moments, each `[count]`.
+    ///
+    /// # Errors
+    /// libtorch's own, and a shape error if the loss has another number of parameters.
+    pub fn restore_loss(&mut self, values: &Tensor, mean: &Tensor, square: &Tensor) -> Result<(), TchError> {
+        if let (Some(own), Some(adam)) = (self.loss.parameters(), &mut self.loss_adam) {
+            tch::no_grad(|| own.flat.detach().f_copy_(values))?;
+            adam.restore(self.adam.steps(), mean, square);
+        }
+        Ok(())
     }
 
     /// What is random in the step at `position` (epoch, batch), one entry per adversarial group.
@@ -76,21 +116,24 @@ impl Trainer {
     /// their sources.
     ///
     /// # Shapes
-    /// `pixels`: `[n, 3, h, w]` in `[0, 1]` on the model's device; `labels`: n; `draws`: from [`Trainer::draw`].
+    /// `pixels`: `[n, 3, h, w]` in `[0, 1]` on the model's device; `labels`: n; `draws`: from [`Trainer::draw`];
+    /// `random`: what the loss's miner draws from, named by (seed, epoch, batch).
     /// # Errors
-    /// libtorch's own.
+    /// libtorch's own; [`TrainError::Label`] for a label that was not among the training labels.
     pub fn step(
         &mut self,
         pixels: &Tensor,
         labels: &[u32],
         draws: &[Draws],
         learning_rate: f64,
+        random: &mut Stream,
     ) -> Result<f64, TrainError> {
         let clean = tch::no_grad(|| self.model.normalize(pixels));
         let mut inputs = vec![clean.shallow_clone()];
         let mut slices = vec![Slice { branch: Branch::Main, count: labels.len() as i64 }];
         inputs.extend(self.attack(&clean, draws)?);
-        let mut all_labels: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+        let class = |label: &u32| self.classes.get(label).copied().ok_or(TrainError::Label { label: *label });
+        let mut all_labels: Vec<i64> = labels.iter().map(class).collect::<Result<_, _>>()?;
         if !draws.is_empty() {
             all_labels.extend_from_within(..);
         }
@@ -101,12 +144,23 @@ impl Trainer {
             }
         }
         let input = if inputs.len() == 1 { inputs.remove(0) } else { Tensor::cat(&inputs, 0) };
-        let embeddings = self.model.try_forward(&input, Pass::Train(&slices))?;
-        let loss = self.loss.value(&embeddings, &Tensor::from_slice(&all_labels).to_device(self.model.device()));
-        let gradient = self.model.flat_gradient(&loss)?;
+        let (embeddings, features) = match self.loss.wants_features() {
+            true => {
+                let (embeddings, features) = self.model.forward_with_features(&input, Pass::Train(&slices))?;
+                (embeddings, Some(features))
+            }
+            false => (self.model.try_forward(&input, Pass::Train(&slices))?, None),
+        };
+        let (labels, features, step) = (all_labels.as_slice(), features.as_ref(), self.adam.steps());
+        let loss = self.loss.value(&mut LossInput { embeddings: &embeddings, labels, features, step, random })?;
+        let own = self.loss.parameters();
+        let (gradient, own_gradient) = self.model.flat_gradient(&loss, own.map(|own| &own.flat))?;
         let value = loss.to_kind(Kind::Double).double_value(&[]);
         if value.is_finite() {
             self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
+            if let (Some(own), Some(adam), Some(gradient)) = (own, &mut self.loss_adam, own_gradient) {
+                adam.step(&own.flat, gradient, own.learning_rate * learning_rate / self.base_rate);
+            }
         }
         Ok(value)
     }

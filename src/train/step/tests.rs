@@ -59,7 +59,7 @@ fn check(name: &str, method: &str, preset: Preset, epsilon: &str, steps: usize) 
     let network = build(&recipe.backbone, 5, recipe.method.auxiliary_branches()).unwrap();
     let mut model = Model::new(&network, 0, Device::Cpu).unwrap();
     model.load_weights(&fixture.model()).unwrap();
-    let mut trainer = Trainer::new(&recipe, model).unwrap();
+    let mut trainer = Trainer::new(&recipe, model, &[0, 1, 2, 3], 0).unwrap();
     let (pixels, draws) = (fixture.tensor("pixels"), fixture.draws());
 
     let adversarial = trainer.attack(&trainer.model.normalize(&pixels), &draws).unwrap();
@@ -69,7 +69,8 @@ fn check(name: &str, method: &str, preset: Preset, epsilon: &str, steps: usize) 
         assert!(off < 1e-5, "{name}: adversarial images of group {g} are off by {off}");
     }
 
-    let loss = trainer.step(&pixels, &[0, 0, 1, 1, 2, 2, 3, 3], &draws, 1e-3).unwrap();
+    let loss =
+        trainer.step(&pixels, &[0, 0, 1, 1, 2, 2, 3, 3], &draws, 1e-3, &mut rng::stream(0, "test", &[])).unwrap();
     let wanted = fixture.tensor("loss").double_value(&[0]);
     assert!((loss - wanted).abs() < 1e-5, "{name}: loss {loss} against {wanted}");
 
@@ -117,7 +118,7 @@ fn a_step_of_adversarial_training_matches_pytorch() {
 fn trainer(method: &str) -> Trainer {
     let recipe = recipe(method);
     let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches()).unwrap();
-    Trainer::new(&recipe, Model::new(&network, 3, Device::Cpu).unwrap()).unwrap()
+    Trainer::new(&recipe, Model::new(&network, 3, Device::Cpu).unwrap(), &[0, 1, 2, 3], 0).unwrap()
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn parts_cover_an_odd_batch_as_the_official_halves_do() {
     let labels = [0, 0, 1, 1, 2];
     let draws = trainer.draw(1, (0, 0), &labels, 3 * 8 * 8);
     let pixels = Tensor::rand([5, 3, 8, 8], (tch::Kind::Float, Device::Cpu));
-    assert!(trainer.step(&pixels, &labels, &draws, 1e-3).unwrap().is_finite());
+    assert!(trainer.step(&pixels, &labels, &draws, 1e-3, &mut rng::stream(0, "test", &[])).unwrap().is_finite());
 }
 
 #[test]
