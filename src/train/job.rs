@@ -216,7 +216,7 @@ impl<'a> Training<'a> {
                 job.threads,
                 PREFETCH,
             ),
-            schedule: Schedule::new(&recipe.optimizer, recipe.epochs * sampler.batches()),
+            schedule: Schedule::new(&recipe.optimizer, recipe.epochs, sampler.batches()),
             sampler,
             trainer: Trainer::new(recipe, model, &job.images.labels_of(&job.images.split.train), job.seed)?,
             selection,

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_hardest_are_the_farthest_positive_and_the_nearest_negative() {
-        let found = mined(&MinerSpec::Hardest {}, &[0.0, 0.3, 1.0, 0.5, 2.0, 3.0], &[0, 0, 0, 1, 1, 2], 0);
+        let found = mined(&MinerSpec::Hardest {}, &[0.0, 0.3, 1.0, 0.5, 2.0, 3.5], &[0, 0, 0, 1, 1, 2], 0);
         assert_eq!(found.anchors, [0, 1, 2, 3, 4], "the lone image of class 2 is no anchor");
         assert_eq!(found.positives, [2, 2, 0, 4, 3]);
         assert_eq!(found.negatives, [3, 3, 3, 1, 2]);

@@ -33,6 +33,9 @@ pub enum Pass<'a> {
     /// Each slice is normalised by its own statistics and moves the running statistics of its branch. The slices cover
     /// the batch in order.
     Train(&'a [Slice]),
+    /// As [`Pass::Train`] with the running statistics of the branches, which do not move; scale and shift train. Frozen
+    /// norms.
+    Frozen(&'a [Slice]),
     /// The running statistics of one branch, which do not move.
     Eval(Branch),
 }
@@ -252,7 +255,7 @@ impl Model {
         let absent = |branch: &Branch| !branches.contains(branch);
         let absent = match pass {
             Pass::Eval(branch) => Some(branch).filter(absent),
-            Pass::Train(slices) => {
+            Pass::Train(slices) | Pass::Frozen(slices) => {
                 let counts: Vec<i64> = slices.iter().map(|s| s.count).collect();
                 if Some(&counts.iter().sum::<i64>()) != size.first() || counts.contains(&0) {
                     let text = format!("slices of {counts:?} images do not cover a batch of shape {size:?}");
@@ -284,6 +287,17 @@ impl Model {
     /// Running statistics in network order.
     pub fn buffers(&self) -> Vec<(&str, &Tensor)> {
         self.select(false)
+    }
+
+    /// One number per entry of [`Model::flat_parameters`], `[trained_count]` on the model's device, the same for all
+    /// entries of a tensor.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn per_parameter(&self, value: impl Fn(&ParameterSpec) -> f32) -> Result<Tensor, TchError> {
+        let trained = self.specs.iter().filter(|spec| spec.kind.is_trained());
+        let values: Vec<f32> = trained.flat_map(|spec| std::iter::repeat_n(value(spec), spec.count())).collect();
+        Tensor::f_from_slice(&values)?.f_to_device(self.device)
     }
 
     fn select(&self, trained: bool) -> Vec<(&str, &Tensor)> {
@@ -395,15 +409,16 @@ fn batch_norm(x: &Tensor, own: &[Tensor], pass: Pass<'_>, epsilon: f64, momentum
         let [scale, shift, mean, var] = [0, 1, 2, 3].map(|k| Some(&own[first + k]));
         x.f_batch_norm(scale, shift, mean, var, train, momentum, epsilon, true)
     };
+    let train = matches!(pass, Pass::Train(_));
     match pass {
         Pass::Eval(branch) => normalize(x, branch, false),
-        Pass::Train([slice]) => normalize(x, slice.branch, true),
-        Pass::Train(slices) => {
+        Pass::Train([slice]) | Pass::Frozen([slice]) => normalize(x, slice.branch, train),
+        Pass::Train(slices) | Pass::Frozen(slices) => {
             let mut start = 0;
             let part = |slice: &Slice| {
                 let part = x.f_narrow(0, start, slice.count)?;
                 start += slice.count;
-                normalize(&part, slice.branch, true)
+                normalize(&part, slice.branch, train)
             };
             Tensor::f_cat(&slices.iter().map(part).collect::<Result<Vec<_>, _>>()?, 0)
         }

@@ -10,9 +10,10 @@ use super::adam::Adam;
 use super::adversary::{Adversary, Draws};
 use super::loss::{self, Loss, LossInput};
 use super::model::{Model, Pass, Slice};
+use crate::network::{Op, ParameterSpec};
 use crate::rng::{self, Stream};
 use crate::suite::attack::Branch;
-use crate::suite::recipe::{Quirks, Recipe, TrainingMethod};
+use crate::suite::recipe::{BranchGoal, Norms, OptimizerSpec, Quirks, Recipe, TrainingMethod};
 
 /// Which part of a batch is attacked how.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,8 @@ struct Group {
     branch: Branch,
     /// Target embeddings per image.
     targets: usize,
+    /// Whose they are.
+    goal: BranchGoal,
 }
 
 /// Everything that a training step changes.
@@ -36,6 +39,8 @@ pub struct Trainer {
     classes: BTreeMap<u32, i64>,
     /// Learning rate of the recipe: schedules of other rates follow its course.
     base_rate: f64,
+    norms: Norms,
+    clip_norm: Option<f64>,
     adversary: Option<Adversary>,
     groups: Vec<Group>,
 }
@@ -60,6 +65,7 @@ impl Trainer {
             _ => return Err(TrainError::Attack { method: recipe.method.name() }),
         };
         let adam = Adam::new(model.flat_parameters(), recipe.optimizer.weight_decay);
+        let adam = adam.with_rates(rates(&recipe.optimizer, &model)?);
         let distinct: BTreeSet<u32> = labels.iter().copied().collect();
         let classes: BTreeMap<u32, i64> = distinct.into_iter().zip(0..).collect();
         let base_rate = recipe.optimizer.learning_rate;
@@ -73,7 +79,8 @@ impl Trainer {
         };
         let loss = loss::from_spec(&recipe.loss, setting);
         let loss_adam = loss.parameters().map(|own| Adam::new(&own.flat, 0.0));
-        Ok(Self { model, adam, loss, loss_adam, classes, base_rate, adversary, groups })
+        let (norms, clip_norm) = (recipe.norms, recipe.optimizer.clip_norm);
+        Ok(Self { model, adam, loss, loss_adam, classes, base_rate, norms, clip_norm, adversary, groups })
     }
 
     /// The loss's own parameters and the state of their optimizer, if it has any.
@@ -102,7 +109,8 @@ impl Trainer {
         let draw = |(g, part): (usize, Range<usize>)| {
             let counters = [position.0 as u64, position.1 as u64, g as u64];
             let mut rng = rng::stream(seed, "training-adversary", &counters);
-            adversary.draw(&mut rng, &labels[part.clone()], self.groups[g].targets, part.len() * values)
+            let Group { targets, goal, .. } = self.groups[g];
+            adversary.draw(&mut rng, &labels[part.clone()], (goal, targets), part.len() * values)
         };
         parts.into_iter().enumerate().map(draw).collect()
     }
@@ -144,17 +152,19 @@ impl Trainer {
             }
         }
         let input = if inputs.len() == 1 { inputs.remove(0) } else { Tensor::cat(&inputs, 0) };
+        let pass = match self.norms {
+            Norms::Batch => Pass::Train(&slices),
+            Norms::Frozen => Pass::Frozen(&slices),
+        };
         let (embeddings, features) = match self.loss.wants_features() {
-            true => {
-                let (embeddings, features) = self.model.forward_with_features(&input, Pass::Train(&slices))?;
-                (embeddings, Some(features))
-            }
-            false => (self.model.try_forward(&input, Pass::Train(&slices))?, None),
+            true => self.model.forward_with_features(&input, pass).map(|(e, f)| (e, Some(f)))?,
+            false => (self.model.try_forward(&input, pass)?, None),
         };
         let (labels, features, step) = (all_labels.as_slice(), features.as_ref(), self.adam.steps());
         let loss = self.loss.value(&mut LossInput { embeddings: &embeddings, labels, features, step, random })?;
         let own = self.loss.parameters();
         let (gradient, own_gradient) = self.model.flat_gradient(&loss, own.map(|own| &own.flat))?;
+        let (gradient, own_gradient) = clip(self.clip_norm, gradient, own_gradient)?;
         let value = loss.to_kind(Kind::Double).double_value(&[]);
         if value.is_finite() {
             self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
@@ -180,6 +190,33 @@ impl Trainer {
     }
 }
 
+/// Learning rates of their own, over that of the schedule; absent if no group has one.
+fn rates(optimizer: &OptimizerSpec, model: &Model) -> Result<Option<Tensor>, TchError> {
+    let OptimizerSpec { learning_rate, head_learning_rate, auxiliary_learning_rate, .. } = *optimizer;
+    if head_learning_rate.is_none() && auxiliary_learning_rate.is_none() {
+        return Ok(None);
+    }
+    let head = model.network().nodes.iter().rposition(|node| matches!(node.op, Op::Linear { .. }));
+    let rate = |spec: &ParameterSpec| match spec.branch {
+        _ if Some(spec.node) == head => head_learning_rate,
+        Some(Branch::Aux(_)) => auxiliary_learning_rate,
+        _ => None,
+    };
+    model.per_parameter(|spec| (rate(spec).unwrap_or(learning_rate) / learning_rate) as f32).map(Some)
+}
+
+/// Scales the gradient of network and loss together down to a largest L2 norm, as PyTorch's `clip_grad_norm_`.
+fn clip(limit: Option<f64>, network: Tensor, own: Option<Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+    let Some(limit) = limit else { return Ok((network, own)) };
+    let mut squared = network.f_square()?.f_sum(Kind::Float)?;
+    if let Some(own) = &own {
+        squared = squared.f_add(&own.f_square()?.f_sum(Kind::Float)?)?;
+    }
+    // On the device: no norm is read back to the host.
+    let factor = squared.f_sqrt()?.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
+    Ok((network.f_mul(&factor)?, own.map(|own| own.f_mul(&factor)).transpose()?))
+}
+
 /// Adversarial training attacks the whole batch through the main branch; the others give each auxiliary branch a part.
 fn groups(method: &TrainingMethod) -> Vec<Group> {
     let branch = |i: usize| match method {
@@ -189,6 +226,7 @@ fn groups(method: &TrainingMethod) -> Vec<Group> {
     let group = |(i, adversary): (usize, crate::suite::recipe::TrainingBranch)| Group {
         branch: branch(i),
         targets: adversary.targets,
+        goal: adversary.goal,
     };
     method.adversaries().into_iter().enumerate().map(group).collect()
 }
