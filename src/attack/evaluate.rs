@@ -8,7 +8,7 @@ use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::encoder::{Encoder, EncoderSpec};
-use crate::metric::neighbors::{Found, Search, search};
+use crate::metric::neighbors::{Depth, Distance, Found, Search, search};
 use crate::metric::recall::{mean_pairwise_cosine, recall_at_k};
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, Measurement, QueryOutcome, RecallAt};
@@ -278,7 +278,8 @@ fn rank(input: &TrialInput<'_>, attacked: Option<&Attacked>, places: &Places) ->
         gallery,
         gallery_labels: &input.images.labels_of(input.gallery),
         excluded: &places.own,
-        k: input.ks.iter().copied().max().unwrap_or(1) as usize,
+        depth: Depth::Fixed(input.ks.iter().copied().max().unwrap_or(1) as usize),
+        distance: Distance::Euclidean,
     })?)
 }
 

@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mdprop::batch::Embeddings;
-use mdprop::metric::neighbors::{Search, search};
+use mdprop::metric::neighbors::{Depth, Distance, Search, search};
 use mdprop::rng;
 use mdprop::stats::bootstrap::{Resampling, cluster_mean, mean};
 
@@ -38,7 +38,8 @@ fn neighbors(c: &mut Criterion) {
                     gallery: &rows,
                     gallery_labels: &labels,
                     excluded: &own,
-                    k: 8,
+                    depth: Depth::Fixed(8),
+                    distance: Distance::Euclidean,
                 })
                 .expect("finite rows")
             });
