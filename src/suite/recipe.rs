@@ -420,7 +420,7 @@ pub struct Recipe {
 pub struct PretrainedSpec {
     /// A safetensors file, or a `.pth` of PyTorch's zip format, with torchvision's names.
     pub file: PathBuf,
-    /// Its SHA-256.
+    /// Its SHA-256, or at least its first eight digits (those in the names of torchvision's files).
     pub sha256: String,
 }
 
