@@ -32,7 +32,7 @@ const LEAST_SLOPES: usize = 16;
 /// Step in float64: far above its rounding, far below any kink.
 const STEP_64: f64 = 1e-6;
 /// Steps in float32, from coarse (kinks, curvature) to fine (rounding).
-const STEPS_32: [f32; 6] = [8e-3, 4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4];
+const STEPS_32: [f32; 8] = [2e-3, 1e-3, 5e-4, 2.5e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5];
 /// Above this disagreement between two steps, float32 differences say little.
 const VAGUE: f64 = 0.005;
 
