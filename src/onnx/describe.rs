@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use super::access::Dim;
+use super::attack_graph::written_out;
 use super::differentiate::{Support, support};
-use super::opset;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use super::shape::Facts;
 use super::wrap::{Adapted, list_values};
@@ -110,10 +110,10 @@ fn width_of(elem_type: i32) -> u64 {
     }
 }
 
-/// The operators of an adapted model, most frequent first. Counted after lifting to today's operator set, since the rules
+/// The operators of an adapted model, most frequent first. Counted with functions written out and lifted to today's operator set, since the rules
 /// are written for that.
 pub fn operators(adapted: &Adapted) -> Vec<OperatorUse> {
-    let lifted = opset::lift(adapted.model.clone()).unwrap_or_else(|_| adapted.model.clone());
+    let lifted = written_out(adapted.model.clone()).unwrap_or_else(|_| adapted.model.clone());
     let Some(graph) = &lifted.graph else { return vec![] };
     let path = path(graph, &adapted.pixels, &adapted.embedding);
     let mut uses: BTreeMap<String, (usize, usize, Support)> = BTreeMap::new();

@@ -12,9 +12,9 @@ use super::{Differences, Request, check};
 use crate::batch::Images;
 use crate::encoder::onnx::probe::Rewriting;
 use crate::onnx::Dim;
+use crate::onnx::attack_graph::written_out;
 use crate::onnx::describe::multiplications;
 use crate::onnx::interpret::{self, Tensor};
-use crate::onnx::opset;
 use crate::onnx::proto::ModelProto;
 use crate::progress::Cancelled;
 use crate::record::Check;
@@ -136,7 +136,7 @@ struct Exact<'a> {
 impl<'a> Exact<'a> {
     /// Fails with the reason if the model cannot be lifted.
     fn new(subject: &'a Subject<'_>, images: &'a Images, found: &'a Gradient) -> Result<Self, String> {
-        let model = opset::lift(subject.adapted.with_batch(Dim::Fixed(1))).map_err(|e| e.to_string())?;
+        let model = written_out(subject.adapted.with_batch(Dim::Fixed(1))).map_err(|e| e.to_string())?;
         let cost = multiplications(&model);
         let (pixels, embedding) = (subject.adapted.pixels.as_str(), subject.adapted.embedding.as_str());
         Ok(Self { model, pixels, embedding, images, found, cost })
