@@ -1,13 +1,13 @@
 //! Reverse mode: the gradient of a scalar loss with respect to the image, as ordinary ONNX nodes.
 //!
-//! The forward nodes stay what they were (a max pool may get a second output, its indices). Only what lies between
-//! the image and the output is differentiated; weights are constants. An operator without a rule is an error that
-//! names the node, never a silent zero.
+//! The forward nodes stay what they were. Only what lies between the image and the output is differentiated; weights
+//! are constants. An operator without a rule is an error that names the node, never a silent zero.
 //!
 //! To add an operator: write its rule in the file of its family and name it in the `RULES` there.
 
 mod activation;
 mod arithmetic;
+mod blocked;
 mod convolution;
 mod layout;
 mod linear;
