@@ -206,6 +206,10 @@ impl Encoder for OnnxEncoder {
         &self.spec
     }
 
+    fn pass_size(&self) -> usize {
+        self.batch_size
+    }
+
     fn embed(&mut self, images: &Images) -> Result<Embeddings, EncoderError> {
         self.check_images("images", images, images.len())?;
         let (n, size, stride) = (images.len(), self.batch_size, images.stride());
