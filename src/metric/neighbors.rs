@@ -25,6 +25,7 @@ use std::sync::Mutex;
 
 use crate::batch::Embeddings;
 
+pub(super) mod closest;
 mod distance;
 mod first_hit;
 pub(super) mod kernel;

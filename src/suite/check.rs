@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::attack::{Goal, Method, Side, Stop};
 use super::recipe::{AugmentationSpec, BackboneSpec, LossSpec, Recipe, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
+use crate::metric::kind::{Metric, Scope};
 use crate::units::Epsilon;
 
 /// Whether `name` can be an id: lower-case words of letters and digits joined by single hyphens.
@@ -80,6 +81,7 @@ fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
     if ks.last().is_some_and(|&k| k > 1000) {
         problems.push("evaluation.recall_at goes beyond 1000 neighbours".into());
     }
+    metric_problems(&evaluation.metrics, problems);
     if evaluation.queries == Some(0) {
         problems.push("evaluation.queries = 0 measures nothing; leave it out to use every test image".into());
     }
@@ -88,6 +90,22 @@ fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
     }
     if evaluation.gallery > 50 {
         problems.push(format!("evaluation.gallery = {} would make an unreadable page; at most 50", evaluation.gallery));
+    }
+}
+
+fn metric_problems(metrics: &[Metric], problems: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for metric in metrics {
+        let at = |text: &str| format!("evaluation.metrics: {metric} {text}");
+        match metric {
+            Metric::RecallAt(k) => problems.push(at(&format!("has a list of its own; write {k} into recall_at"))),
+            Metric::Success | Metric::Shift => problems.push(at("is always measured; leave it out")),
+            other if other.scope() == Scope::Suite => problems.push(at("is always in the report; leave it out")),
+            _ => {}
+        }
+        if !seen.insert(metric) {
+            problems.push(at("stands twice"));
+        }
     }
 }
 
@@ -149,14 +167,9 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     if !suite.models.iter().any(|m| m.id == expectation.model) {
         problems.push(at("no such model in this suite".into()));
     }
-    let k = expectation.metric.strip_prefix("recall@").and_then(|k| k.parse::<u32>().ok());
-    if expectation.metric != "success" && !k.is_some_and(|k| suite.evaluation.recall_at.contains(&k)) {
-        problems.push(at("metric must be success or recall@K with K in evaluation.recall_at".into()));
-    }
-    for bound in [expectation.at_least, expectation.at_most].into_iter().flatten() {
-        if !(0.0..=1.0).contains(&bound) {
-            problems.push(at(format!("{bound} is no share; recall is written as 0.4 for 40 %")));
-        }
+    match expectation.metric.parse::<Metric>() {
+        Err(error) => problems.push(at(error.to_string())),
+        Ok(metric) => problems.extend(expected_metric_problems(suite, expectation, metric).into_iter().map(at)),
     }
     if expectation.at_least.is_none() && expectation.at_most.is_none() {
         problems.push(at("give at_least, at_most or both".into()));
@@ -179,6 +192,41 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
             }
         }
     }
+}
+
+/// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
+fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
+    let evaluation = &suite.evaluation;
+    let mut problems = Vec::new();
+    let measured = match metric {
+        Metric::RecallAt(k) => evaluation.recall_at.contains(&k),
+        Metric::Success | Metric::Shift => true,
+        other => evaluation.metrics.contains(&other),
+    };
+    if !measured {
+        let list = if let Metric::RecallAt(_) = metric { "recall_at" } else { "metrics" };
+        problems.push(format!("it is not measured; add it to evaluation.{list}"));
+    }
+    let attack = suite.attacks.iter().find(|a| a.name == expectation.attack);
+    let of_set = matches!(metric.scope(), Scope::Geometry | Scope::Clustering);
+    if of_set && attack.is_some_and(|a| a.side == Side::Query) {
+        problems.push("the gallery stays clean under side = \"query\"; expect it under `clean`".into());
+    }
+    if metric.scope() == Scope::Attack && expectation.attack == "clean" {
+        problems.push("only attacks have it".into());
+    }
+    let untargeted = attack.is_some_and(|a| matches!(a.goal, Goal::Untargeted {}));
+    if matches!(metric, Metric::Success | Metric::TargetRank) && untargeted {
+        problems.push("an untargeted attack has no target".into());
+    }
+    let (low, high) = metric.about().range;
+    for bound in [expectation.at_least, expectation.at_most].into_iter().flatten() {
+        if !(low..=high).contains(&bound) {
+            let percent = if metric.about().percent { "; 40 % is written as 0.4" } else { "" };
+            problems.push(format!("{bound} is outside {low} to {high}{percent}"));
+        }
+    }
+    problems
 }
 
 /// Every mistake of a recipe, in file order. Empty if there is none.

@@ -4,7 +4,7 @@
 //! is written down. Which instructions do it is decided when the program runs; the scores differ then by their rounding,
 //! which every caller allows for.
 
-use super::panels::{Line, WIDTH};
+use super::panels::{Line, RUN, WIDTH};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -9,6 +9,10 @@ use rayon::prelude::*;
 /// Rows in a panel.
 pub(super) const WIDTH: usize = 48;
 
+/// Products that a kernel sums up in one go before it adds them to the rest: 32 + dim/32 roundings lie in the way of a
+/// product then, instead of dim, and fewer items are too close to call.
+pub(super) const RUN: usize = 32;
+
 /// One entry of each row of a panel.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
@@ -82,17 +86,18 @@ impl Panels {
 
     /// How far minus two times a score of row `i` with any row of `others` may be from the canonical distance.
     ///
-    /// With u = 2⁻²⁴ and n = ‖a‖² + ‖b‖² of the centred rows: the product of `dim` terms in any order, fused or not, errs
-    /// by at most γ Σ|a||b| ≤ γ n/2 with γ = dim·u/(1 − dim·u) (Higham 2002, section 3.1), the halved norms by u n/2
-    /// together, the two subtractions by 2.5 u n, centring by 2 u n, and the canonical distance, at most 2 n, by its
-    /// rounding to `f32`, in halves u n. Two times the sum is (γ + 12 u) n; 16 leaves room for products of errors. The
-    /// last term is for underflow.
+    /// With u = 2⁻²⁴ and n = ‖a‖² + ‖b‖² of the centred rows, in units of the distance: a product of rows of which no term
+    /// is rounded more than k = [`RUN`] + dim / [`RUN`] times, fused or not, errs by at most γ Σ|a||b| ≤ γ n/2 with
+    /// γ = k u/(1 − k u) (Higham 2002, section 3.1), which counts twice; centring by 4 u n, the halved norms by u n, the
+    /// two subtractions by 1.5 u n and 2 u n, and the canonical distance, at most 2 n, by 2 u n through its rounding to
+    /// `f32`. That is (γ + 10.5 u) n; 12 leaves room for products of errors. The last term is for underflow.
     pub(super) fn error(&self, i: usize, others: &Panels) -> f32 {
         let unit = f64::from(f32::EPSILON) / 2.0;
-        let depth = self.dim as f64;
-        let gamma = if depth * unit < 0.5 { depth * unit / (1.0 - depth * unit) } else { f64::INFINITY };
+        let roundings = (self.dim.min(RUN) + self.dim.div_ceil(RUN)) as f64;
+        let gamma = if roundings * unit < 0.5 { roundings * unit / (1.0 - roundings * unit) } else { f64::INFINITY };
         let norms = 2.0 * f64::from(self.half_norms[i]) * (1.0 + 4.0 * unit) + others.largest;
-        let error = 1.01 * (gamma + 16.0 * unit) * norms + 8.0 * (depth + 16.0) * f64::from(f32::MIN_POSITIVE);
+        let underflow = 8.0 * (self.dim as f64 + 16.0) * f64::from(f32::MIN_POSITIVE);
+        let error = 1.01 * (gamma + 12.0 * unit) * norms + underflow;
         // Rounded up: the callers add and subtract it in f64.
         if error.is_nan() { f32::INFINITY } else { (error * (1.0 + 1e-6)) as f32 }
     }

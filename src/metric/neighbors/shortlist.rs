@@ -175,3 +175,32 @@ impl Shortlist {
         Some(ranked)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Embeddings;
+
+    #[test]
+    fn a_bound_that_was_guessed_too_low_is_found_out() {
+        let rows = Embeddings::new([6, 1], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        let labels = [0; 6];
+        let gallery = Points::apart(&rows, &labels);
+        let judge = Judge { row: &[0.0], label: 0, gallery: &gallery, error: 1e-6 };
+        let run = |bound: f32, seen: &[u32]| {
+            let mut list = Shortlist::new(3, bound, 1e-6);
+            for &point in seen {
+                let score = -(point as f32).powi(2) / 2.0;
+                if score >= list.limit() {
+                    list.push(score, point);
+                }
+            }
+            list.finish(&judge, false).map(|ranked| ranked.iter().map(|r| r.point).collect::<Vec<_>>())
+        };
+        assert_eq!(run(3.9, &[5, 4, 3, 2, 1, 0]), None);
+        assert_eq!(run(4.5, &[5, 4, 3, 2, 1, 0]), Some(vec![0, 1, 2]));
+        assert_eq!(run(30.0, &[5, 4, 3, 2, 1, 0]), Some(vec![0, 1, 2]));
+        assert_eq!(run(f32::INFINITY, &[5, 0]), Some(vec![0, 5]));
+        assert_eq!(run(30.0, &[5, 0]), None);
+    }
+}

@@ -93,7 +93,7 @@ fn guess(wanted: &Wanted<'_>, rows: &Panels, columns: &Panels, centre: &[f64], l
         };
         let mut hits = Hits::default();
         layout.kernel.scan(&Tile { dim: rows.dim(), rows: rows_here, columns, mutual: false }, &mut hits);
-        let mut scores = vec![Vec::with_capacity(size); WIDTH];
+        let mut scores = [(); WIDTH].map(|()| Vec::with_capacity(size));
         hits.rows.iter().for_each(|(score, row, _)| scores[row].push(score));
         let first = panel * WIDTH;
         let bounds = scores.iter_mut().take(rows.rows() - first).enumerate().map(|(i, scores)| {
@@ -169,8 +169,7 @@ impl<'a> Sweep<'a> {
             while let Some(&(row, column)) = tiles.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let (row, column) = (row as usize, column as usize);
                 self.scan(row, column, mutual, &mut scratch);
-                let hits = scratch.hits.rows.iter().map(|(score, row, column)| (score, row, column));
-                self.take(row, column, hits, &failed, emit);
+                self.take(row, column, scratch.hits.rows.iter(), &failed, emit);
                 if mutual && row != column {
                     let hits = scratch.hits.columns.iter().map(|(score, row, column)| (score, column, row));
                     self.take(column, row, hits, &failed, emit);

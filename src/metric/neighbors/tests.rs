@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::*;
 use crate::metric::recall::recall_at_k;
 use proptest::prelude::*;

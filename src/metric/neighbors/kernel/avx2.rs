@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::portable::{look, look_and_count};
-use super::{Hits, Tally, Tile, WIDTH};
+use super::{Hits, RUN, Tally, Tile, WIDTH};
 
 const ROWS: usize = 4;
 const COLUMNS: usize = 24;
@@ -17,14 +17,22 @@ fn products(tile: &Tile<'_>, row: usize, column: usize) -> [[f32; COLUMNS]; ROWS
     let columns = &tile.columns.lines[column / WIDTH * dim..][..dim];
     let (row, column) = (row % WIDTH, column % WIDTH);
     let mut sums = [[_mm256_setzero_ps(); COLUMNS / 8]; ROWS];
-    for (a, b) in rows.iter().zip(columns) {
-        let (a, b) = (&a.0[row..row + ROWS], &b.0[column..column + COLUMNS]);
-        // SAFETY: `b` has 24 entries.
-        let b = [0, 8, 16].map(|at| unsafe { _mm256_loadu_ps(b.as_ptr().add(at)) });
+    for (rows, columns) in rows.chunks(RUN).zip(columns.chunks(RUN)) {
+        let mut run = [[_mm256_setzero_ps(); COLUMNS / 8]; ROWS];
+        for (a, b) in rows.iter().zip(columns) {
+            let (a, b) = (&a.0[row..row + ROWS], &b.0[column..column + COLUMNS]);
+            // SAFETY: `b` has 24 entries.
+            let b = [0, 8, 16].map(|at| unsafe { _mm256_loadu_ps(b.as_ptr().add(at)) });
+            for i in 0..ROWS {
+                let a = _mm256_set1_ps(a[i]);
+                for j in 0..COLUMNS / 8 {
+                    run[i][j] = _mm256_fmadd_ps(a, b[j], run[i][j]);
+                }
+            }
+        }
         for i in 0..ROWS {
-            let a = _mm256_set1_ps(a[i]);
             for j in 0..COLUMNS / 8 {
-                sums[i][j] = _mm256_fmadd_ps(a, b[j], sums[i][j]);
+                sums[i][j] = _mm256_add_ps(sums[i][j], run[i][j]);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{HitList, Hits, Tally, Tile, WIDTH};
+use super::{HitList, Hits, Line, RUN, Tally, Tile, WIDTH};
 
 const ROWS: usize = 8;
 /// Registers for a line of a panel.
@@ -21,6 +21,26 @@ fn load(values: &[f32], at: usize) -> __m512 {
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
 
+/// Adds the products of a few entries. Not inlined: the sums stay in memory, the registers are the run's.
+#[target_feature(enable = "avx512f")]
+#[inline(never)]
+fn add_run(rows: &[Line], columns: &[Line], group: usize, sums: &mut Scores) {
+    let mut run = [[_mm512_setzero_ps(); PARTS]; ROWS];
+    for (a, b) in rows.iter().zip(columns) {
+        let a = &a.0.as_chunks::<ROWS>().0[group];
+        let b = [load(&b.0, 0), load(&b.0, 16), load(&b.0, 32)];
+        for i in 0..ROWS {
+            let a = _mm512_set1_ps(a[i]);
+            for j in 0..PARTS {
+                run[i][j] = _mm512_fmadd_ps(a, b[j], run[i][j]);
+            }
+        }
+    }
+    for (sum, run) in sums.iter_mut().flatten().zip(run.iter().flatten()) {
+        *sum = _mm512_add_ps(*sum, *run);
+    }
+}
+
 /// Scores of the rows from `row` on with the columns from `column`, a panel's first, on.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -30,21 +50,13 @@ fn scores(tile: &Tile<'_>, row: usize, column: usize) -> Scores {
     let columns = &tile.columns.lines[column / WIDTH * dim..][..dim];
     let group = row % WIDTH / ROWS;
     let mut sums = [[_mm512_setzero_ps(); PARTS]; ROWS];
-    for (a, b) in rows.iter().zip(columns) {
-        let a = &a.0.as_chunks::<ROWS>().0[group];
-        let b = [load(&b.0, 0), load(&b.0, 16), load(&b.0, 32)];
-        for i in 0..ROWS {
-            let a = _mm512_set1_ps(a[i]);
-            for j in 0..PARTS {
-                sums[i][j] = _mm512_fmadd_ps(a, b[j], sums[i][j]);
-            }
-        }
+    for (rows, columns) in rows.chunks(RUN).zip(columns.chunks(RUN)) {
+        add_run(rows, columns, group, &mut sums);
     }
     let halves = [0, 16, 32].map(|at| load(tile.columns.half_norms, column + at));
-    for i in 0..ROWS {
-        let half = _mm512_set1_ps(tile.rows.half_norms[row + i]);
-        for j in 0..PARTS {
-            sums[i][j] = _mm512_sub_ps(_mm512_sub_ps(sums[i][j], halves[j]), half);
+    for (sums, half) in sums.iter_mut().zip(&tile.rows.half_norms[row..row + ROWS]) {
+        for (sum, column) in sums.iter_mut().zip(halves) {
+            *sum = _mm512_sub_ps(_mm512_sub_ps(*sum, column), _mm512_set1_ps(*half));
         }
     }
     sums
@@ -88,15 +100,15 @@ pub(super) fn scan<const MUTUAL: bool>(tile: &Tile<'_>, hits: &mut Hits) {
             }
             for (i, scores) in scores.iter().enumerate() {
                 let limit = _mm512_set1_ps(tile.rows.limits[row + i]);
-                for j in 0..PARTS {
-                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], limit);
+                for (j, &scores) in scores.iter().enumerate() {
+                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, limit);
                     if mask != 0 {
-                        append(&mut hits.rows, mask, scores[j], places(row + i, column + 16 * j));
+                        append(&mut hits.rows, mask, scores, places(row + i, column + 16 * j));
                     }
                     if MUTUAL {
-                        let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], column_limits[j]);
+                        let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, column_limits[j]);
                         if mask != 0 {
-                            append(&mut hits.columns, mask, scores[j], places(row + i, column + 16 * j));
+                            append(&mut hits.columns, mask, scores, places(row + i, column + 16 * j));
                         }
                     }
                 }
@@ -115,11 +127,11 @@ pub(super) fn count(tile: &Tile<'_>, tally: &mut Tally<'_>, hits: &mut Hits) {
                 let limit = _mm512_set1_ps(tile.rows.limits[row + i]);
                 let above = _mm512_set1_ps(tally.above[row + i]);
                 let mut counted = 0u64;
-                for j in 0..PARTS {
-                    let sure = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(scores[j], above);
-                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[j], limit) & !sure;
+                for (j, &scores) in scores.iter().enumerate() {
+                    let sure = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(scores, above);
+                    let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, limit) & !sure;
                     if mask != 0 {
-                        append(&mut hits.rows, mask, scores[j], places(row + i, column + 16 * j));
+                        append(&mut hits.rows, mask, scores, places(row + i, column + 16 * j));
                     }
                     counted |= u64::from(sure) << (16 * j);
                 }

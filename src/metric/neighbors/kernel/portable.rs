@@ -1,6 +1,6 @@
 //! Plain code, and what the narrower kernels share: looking through finished scores.
 
-use super::{Hits, Tally, Tile, WIDTH};
+use super::{Hits, RUN, Tally, Tile, WIDTH};
 
 const ROWS: usize = 4;
 const COLUMNS: usize = 8;
@@ -13,11 +13,19 @@ fn products(tile: &Tile<'_>, row: usize, column: usize) -> [[f32; COLUMNS]; ROWS
     let rows = &tile.rows.lines[row / WIDTH * dim..][..dim];
     let columns = &tile.columns.lines[column / WIDTH * dim..][..dim];
     let (row, column) = (row % WIDTH, column % WIDTH);
-    for (a, b) in rows.iter().zip(columns) {
-        let (a, b) = (&a.0[row..row + ROWS], &b.0[column..column + COLUMNS]);
+    for (rows, columns) in rows.chunks(RUN).zip(columns.chunks(RUN)) {
+        let mut run = [[0.0f32; COLUMNS]; ROWS];
+        for (a, b) in rows.iter().zip(columns) {
+            let (a, b) = (&a.0[row..row + ROWS], &b.0[column..column + COLUMNS]);
+            for i in 0..ROWS {
+                for j in 0..COLUMNS {
+                    run[i][j] += a[i] * b[j];
+                }
+            }
+        }
         for i in 0..ROWS {
             for j in 0..COLUMNS {
-                sums[i][j] += a[i] * b[j];
+                sums[i][j] += run[i][j];
             }
         }
     }
