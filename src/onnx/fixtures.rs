@@ -6,7 +6,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::access::Dim;
 use super::graph::{FLOAT, GraphBuilder, l2_normalize, normalize_pixels};
-use super::proto::{AttributeProto, ModelProto};
+use super::proto::{AttributeProto, ModelProto, data_type};
 
 /// Uniform numbers in `[low, high)`.
 pub(crate) fn uniform(seed: u64, count: usize, low: f32, high: f32) -> Vec<f32> {
@@ -105,4 +105,24 @@ pub(crate) fn little_resnet(height: usize, width: usize) -> ModelProto {
     }
     let e = net.head(&x, 16, 5);
     net.finish(&e, 5)
+}
+
+/// The same model in another float type: weights, input and output.
+pub(crate) fn narrowed(mut model: ModelProto, element: i32) -> ModelProto {
+    let bytes = |v: f32| match element {
+        data_type::FLOAT16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
+        data_type::BFLOAT16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+        data_type::DOUBLE => f64::from(v).to_le_bytes().to_vec(),
+        other => panic!("element type {other}"),
+    };
+    let graph = model.graph.as_mut().unwrap();
+    for tensor in graph.initializer.iter_mut().filter(|t| t.data_type == FLOAT) {
+        let raw: Vec<u8> = tensor.to_f32().unwrap().into_iter().flat_map(bytes).collect();
+        tensor.data_type = element;
+        tensor.raw_data = Some(raw.into());
+    }
+    for value in graph.input.iter_mut().chain(&mut graph.output) {
+        value.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = element;
+    }
+    model
 }

@@ -6,16 +6,25 @@
 
 pub mod access;
 pub mod attack_graph;
+pub mod compact;
 pub mod differentiate;
+pub mod error;
+pub mod external;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod graph;
 pub mod interpret;
 pub mod opset;
+pub mod promote;
 pub mod proto;
 pub mod shape;
+pub mod split;
+mod tensor;
+pub mod validate;
+pub mod visit;
 pub mod window;
+pub mod wire;
 pub mod wrap;
 
 pub use access::Dim;

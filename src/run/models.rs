@@ -159,7 +159,7 @@ fn foreign(model: &PlannedModel, card: &OnnxCard, settings: &Settings<'_>) -> Re
         (Some(mean), Some(std)) => wrapped(model, card, mean, std, settings)?,
         _ => card.onnx.clone(),
     };
-    let sha256 = Digest::of_file(&path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
+    let sha256 = digest(&path)?;
     Ok(ReadyModel {
         id: model.id.clone(),
         training: "foreign".into(),
@@ -172,6 +172,17 @@ fn foreign(model: &PlannedModel, card: &OnnxCard, settings: &Settings<'_>) -> Re
     })
 }
 
+/// The digest of a file, or of a file and those that hold its weights.
+fn digest(path: &Path) -> Result<Digest, RunError> {
+    let of_file = |path: &Path| {
+        Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.to_path_buf(), source })
+    };
+    let own = of_file(path)?;
+    let parts = crate::onnx::file::parts(path)?;
+    let weights = parts[1..].iter().map(|part| of_file(part)).collect::<Result<Vec<_>, _>>()?;
+    Ok(if weights.is_empty() { own } else { Digest::of_value(&(own, weights)) })
+}
+
 /// A copy of a foreign file that takes pixels in `[0, 1]` and normalises them itself, so that budgets are in pixels.
 fn wrapped(
     model: &PlannedModel,
@@ -180,8 +191,7 @@ fn wrapped(
     std: [f32; 3],
     settings: &Settings<'_>,
 ) -> Result<PathBuf, RunError> {
-    let original =
-        Digest::of_file(&card.onnx).map_err(|source| RunError::OnnxMissing { path: card.onnx.clone(), source })?;
+    let original = digest(&card.onnx)?;
     let made_from = Digest::of_value(&(original, mean.map(f32::to_bits), std.map(f32::to_bits)));
     let path = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
     if !path.is_file() {

@@ -99,7 +99,7 @@ fn float32_agrees_with_the_float64_interpreter() {
         ];
         let exact: Vec<_> = inputs.iter().map(|(n, shape, data)| (*n, Tensor::from_f32(shape, data))).collect();
         let exact = interpret::run(&graph.model, &exact).unwrap();
-        let mut session = session::open(&runtime(), "net", &graph.model).unwrap();
+        let mut session = session::open(&runtime(), "net", &graph.model, &mut Weights::default()).unwrap();
         let feeds: Vec<_> = inputs
             .iter()
             .map(|(name, shape, data)| (name.to_string(), session::tensor("net", shape, data.to_vec()).unwrap()))
