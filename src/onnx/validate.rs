@@ -10,7 +10,7 @@ mod order;
 use std::collections::{HashMap, HashSet};
 
 use super::access::Dim;
-use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
+use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
 use super::tensor::Irregular;
 use super::visit;
 
@@ -158,6 +158,16 @@ pub enum Fault {
         /// Position of the first NaN, row-major.
         position: usize,
     },
+    /// An attribute that is no number.
+    #[error("attribute `{attribute}` of node `{node}` ({op}) is NaN; the file is damaged, export it again")]
+    NanAttribute {
+        /// Node name.
+        node: String,
+        /// Operator.
+        op: String,
+        /// The attribute.
+        attribute: String,
+    },
     /// An input with a size below 1 or a shape without meaning.
     #[error("input `{value}` declares the size {size} on axis {axis}, wanted at least 1; export it again")]
     InputSize {
@@ -204,7 +214,7 @@ fn list(names: &[String]) -> String {
 /// # Errors
 /// The first [`Fault`].
 pub fn validate(model: &mut ModelProto) -> Result<(), Fault> {
-    operator_sets(model)?;
+    operators(model)?;
     tensors(model)?;
     if let Some(graph) = &mut model.graph {
         inputs(graph)?;
@@ -277,7 +287,8 @@ fn canonical(domain: &str) -> &str {
     if domain.is_empty() { "ai.onnx" } else { domain }
 }
 
-fn operator_sets(model: &ModelProto) -> Result<(), Fault> {
+/// Each node's operator, domain and attributes.
+fn operators(model: &ModelProto) -> Result<(), Fault> {
     let mut declared: HashSet<&str> = HashSet::new();
     for set in &model.opset_import {
         let domain = canonical(&set.domain);
@@ -302,7 +313,11 @@ fn operator_sets(model: &ModelProto) -> Result<(), Fault> {
         if !declared.contains(domain) {
             return Err(Fault::NoOperatorSet { domain: domain.into(), node: name, op });
         }
-        Ok(())
+        let is_nan = |a: &&AttributeProto| a.f.is_some_and(f32::is_nan) || a.floats.iter().any(|v| v.is_nan());
+        match node.attribute.iter().find(is_nan) {
+            Some(attribute) => Err(Fault::NanAttribute { node: name, op, attribute: attribute.name.clone() }),
+            None => Ok(()),
+        }
     };
     if let Some(graph) = &model.graph {
         each_node(&graph.node, &mut |node| check(node, &declared))?;

@@ -51,6 +51,15 @@ impl Weights {
     }
 }
 
+#[cfg(test)]
+impl Weights {
+    /// For each weight of that many bytes: the number of sessions that hold it.
+    pub(super) fn shared(&self, bytes: usize) -> Vec<usize> {
+        let held = self.values.iter().filter(|(place, _)| place.1 == bytes);
+        held.map(|(_, shared)| Arc::strong_count(&shared.value) - 1).collect()
+    }
+}
+
 /// Element types whose numbers the runtime and the file format share.
 pub(super) fn element_type(element: i32) -> Option<TensorElementType> {
     Some(match element {
