@@ -122,7 +122,7 @@ pub enum DataAction {
 /// Which data set.
 #[derive(Debug, Clone, Args)]
 pub struct DataSetArgs {
-    /// Its id: emoji, glyphs.
+    /// Its id (emoji, glyphs), or a suite whose data set is meant.
     pub id: String,
     /// Side of the square images in pixels.
     #[arg(long, default_value_t = 32)]

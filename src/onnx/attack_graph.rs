@@ -31,6 +31,9 @@ pub struct AttackGraphOptions {
     pub targets_per_sample: Option<usize>,
     /// Whether the gradient itself is an output too (for tests and checks).
     pub gradient_output: bool,
+    /// Whether operators whose gradient is zero almost everywhere (rounding, quantisation) get a straight-through
+    /// estimate; otherwise they are an error. See [`AttackGraph::straight_through`].
+    pub straight_through: bool,
 }
 
 /// The emitted graph and the names of its inputs and outputs.
@@ -64,6 +67,9 @@ pub struct AttackGraph {
     pub gradient: Option<String>,
     /// Whether the graph computes in float32 what the model computes, at least in part, in another float type.
     pub promoted: bool,
+    /// Nodes whose gradient is a straight-through estimate, not a gradient. If there are any, every number that the
+    /// graph leads to needs a mark.
+    pub straight_through: Vec<String>,
 }
 
 /// An image encoder as its file declares it.
@@ -169,7 +175,8 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
     let weights = b.input("weights", FLOAT, &[batch.clone(), t]);
 
     let (loss, seed) = loss_head(&mut b, options.distance, &embedding, &targets, &weights);
-    let gradient = differentiate::backward(&mut b, &facts, &x, &embedding, &seed)?;
+    let differentiate::Backward { gradient, straight_through } =
+        differentiate::backward(&mut b, &facts, &x, &embedding, &seed, options.straight_through)?;
 
     let sign = b.named_node("Sign", "direction", &[&gradient], vec![]);
     let step = b.named_node("Mul", "step", &[&sign, &step_size], vec![]);
@@ -209,6 +216,7 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         nonzero_share,
         gradient,
         promoted,
+        straight_through,
     })
 }
 

@@ -203,6 +203,7 @@ pub mod attribute_type {
 /// Element types, as in `TensorProto.DataType`.
 #[allow(missing_docs, reason = "the names are those of the format; `NAMES` has ours")]
 pub mod data_type {
+    pub const UNDEFINED: i32 = 0;
     pub const FLOAT: i32 = 1;
     pub const UINT8: i32 = 2;
     pub const INT8: i32 = 3;

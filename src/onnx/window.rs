@@ -23,21 +23,14 @@ pub struct Window {
 }
 
 impl Window {
-    /// Reads the attributes of a `Conv`, `MaxPool` or `AveragePool` node.
+    /// Reads the attributes of a `Conv`, `MaxPool`, `AveragePool` or `LpPool` node.
     ///
     /// # Errors
     /// [`OnnxError::Node`] if an attribute has the wrong length or the kernel is larger than the padded input.
     pub fn of(node: &NodeProto, input: &[usize], kernel: &[usize]) -> Result<Self, OnnxError> {
         let rank = input.len();
         let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
-        let list = |name: &str, length: usize, default: usize| match node.ints(name) {
-            None => Ok(vec![default; length]),
-            Some(values) if values.len() == length => values
-                .iter()
-                .map(|v| usize::try_from(*v).map_err(|_| fail(format!("{name} = {values:?} has a negative entry"))))
-                .collect(),
-            Some(values) => Err(fail(format!("{name} has {} entries, wanted {length}", values.len()))),
-        };
+        let list = |name: &str, length: usize, default: usize| attribute(node, name, length, default);
         let strides = list("strides", rank, 1)?;
         let dilations = list("dilations", rank, 1)?;
         if kernel.len() != rank || strides.contains(&0) || dilations.contains(&0) || kernel.contains(&0) {
@@ -51,18 +44,21 @@ impl Window {
         let ceil = node.int("ceil_mode", 0) != 0;
         let mut output = vec![0; rank];
         for axis in 0..rank {
-            let extent = dilations[axis] * (kernel[axis] - 1) + 1;
+            let extent = dilations[axis].checked_mul(kernel[axis] - 1).and_then(|e| e.checked_add(1));
+            let extent = extent.ok_or_else(|| fail("the sizes overflow".into()))?;
             if auto_pad.starts_with("SAME") {
                 let out = input[axis].div_ceil(strides[axis]);
-                let total = ((out.max(1) - 1) * strides[axis] + extent).saturating_sub(input[axis]);
+                let total = (out.max(1) - 1).saturating_mul(strides[axis]).saturating_add(extent);
+                let total = total.saturating_sub(input[axis]);
                 let (small, large) = (total / 2, total - total / 2);
                 (pads_begin[axis], pads_end[axis]) =
                     if auto_pad == "SAME_UPPER" { (small, large) } else { (large, small) };
             } else if auto_pad == "VALID" {
                 (pads_begin[axis], pads_end[axis]) = (0, 0);
             }
-            let room = (input[axis] + pads_begin[axis] + pads_end[axis])
-                .checked_sub(extent)
+            let padded = input[axis].checked_add(pads_begin[axis]).and_then(|p| p.checked_add(pads_end[axis]));
+            let room = padded
+                .and_then(|padded| padded.checked_sub(extent))
                 .ok_or_else(|| fail(format!("kernel {kernel:?} is larger than the padded input {input:?}")))?;
             output[axis] = if ceil { room.div_ceil(strides[axis]) } else { room / strides[axis] } + 1;
             // A window that would begin in the padding behind the image is dropped.
@@ -71,6 +67,78 @@ impl Window {
             }
         }
         Ok(Self { kernel: kernel.to_vec(), strides, dilations, pads_begin, pads_end, input: input.to_vec(), output })
+    }
+
+    /// The window whose convolution a `ConvTranspose` node turns round: from the node's output (here `input`) to the
+    /// node's input (here `output`). `input` are the sizes of the node's input.
+    ///
+    /// `pads_end` is what such a convolution needs behind each axis; 0 where the output has rows that no kernel touches.
+    ///
+    /// # Errors
+    /// [`OnnxError::Node`] if an attribute has the wrong length or the output would be empty.
+    pub fn transposed(node: &NodeProto, input: &[usize], kernel: &[usize]) -> Result<Self, OnnxError> {
+        let rank = input.len();
+        let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
+        let list = |name: &str, length: usize, default: usize| attribute(node, name, length, default);
+        let strides = list("strides", rank, 1)?;
+        let dilations = list("dilations", rank, 1)?;
+        let extra = list("output_padding", rank, 0)?;
+        let declared = list("pads", 2 * rank, 0)?;
+        if kernel.len() != rank || strides.contains(&0) || dilations.contains(&0) || kernel.contains(&0) {
+            return Err(fail(format!(
+                "kernel {kernel:?}, strides {strides:?}, dilations {dilations:?} make no window"
+            )));
+        }
+        let auto_pad = node.string("auto_pad", "NOTSET");
+        let wanted = match node.ints("output_shape").filter(|s| !s.is_empty()) {
+            None => None,
+            // With or without batch and channels in front.
+            Some(sizes) if sizes.len() == rank || sizes.len() == rank + 2 => Some(&sizes[sizes.len() - rank..]),
+            Some(sizes) => return Err(fail(format!("output_shape has {} entries, wanted {rank}", sizes.len()))),
+        };
+        let mut window = Self {
+            kernel: kernel.to_vec(),
+            strides,
+            dilations,
+            pads_begin: vec![0; rank],
+            pads_end: vec![0; rank],
+            input: vec![0; rank],
+            output: input.to_vec(),
+        };
+        for axis in 0..rank {
+            let too_large = || fail("the sizes overflow".into());
+            if input[axis] == 0 {
+                return Err(fail(format!("axis {} is empty", axis + 2)));
+            }
+            let touched = window.checked_reach(axis).ok_or_else(too_large)?;
+            let full = touched.checked_add(extra[axis]).ok_or_else(too_large)?;
+            let target = match (wanted, auto_pad.as_str()) {
+                (Some(sizes), _) => Some(usize::try_from(sizes[axis]).unwrap_or(0)),
+                (None, "SAME_UPPER" | "SAME_LOWER") => Some(input[axis].saturating_mul(window.strides[axis])),
+                _ => None,
+            };
+            let (begin, end) = match target {
+                None if auto_pad == "VALID" => (0, 0),
+                None => (declared[axis], declared[axis + rank]),
+                Some(target) => {
+                    let total = full.saturating_sub(target);
+                    let (small, large) = (total / 2, total - total / 2);
+                    if auto_pad == "SAME_UPPER" { (small, large) } else { (large, small) }
+                }
+            };
+            let size = begin.checked_add(end).and_then(|pads| full.checked_sub(pads)).filter(|size| *size > 0);
+            let size = size.ok_or_else(|| fail(format!("axis {} of the output would be empty", axis + 2)))?;
+            // An output that is asked for larger than the kernels reach has zeros behind.
+            window.input[axis] = if wanted.is_some() { target.unwrap_or(size).max(size) } else { size };
+            window.pads_begin[axis] = begin;
+            window.pads_end[axis] = touched.saturating_sub(begin + window.input[axis]);
+        }
+        Ok(window)
+    }
+
+    fn checked_reach(&self, axis: usize) -> Option<usize> {
+        let steps = (self.output[axis] - 1).checked_mul(self.strides[axis])?;
+        steps.checked_add(self.dilations[axis].checked_mul(self.kernel[axis] - 1)?)?.checked_add(1)
     }
 
     /// Last input position that any window sees, counted from the start of the padded axis, plus one.
@@ -100,6 +168,19 @@ impl Window {
     /// Whether every stride is 1.
     pub fn is_dense(&self) -> bool {
         self.strides.iter().all(|s| *s == 1)
+    }
+}
+
+/// A list of `length` sizes, all `default` if the attribute is absent.
+fn attribute(node: &NodeProto, name: &str, length: usize, default: usize) -> Result<Vec<usize>, OnnxError> {
+    let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
+    match node.ints(name).filter(|values| !values.is_empty()) {
+        None => Ok(vec![default; length]),
+        Some(values) if values.len() == length => values
+            .iter()
+            .map(|v| usize::try_from(*v).map_err(|_| fail(format!("{name} = {values:?} has a negative entry"))))
+            .collect(),
+        Some(values) => Err(fail(format!("{name} has {} entries, wanted {length}", values.len()))),
     }
 }
 

@@ -1,8 +1,12 @@
 //! Uncertainty: intervals and paired tests over plain arrays.
 
 pub mod bootstrap;
+pub mod jackknife;
 pub mod mcnemar;
+pub mod normal;
 pub mod seeds;
+pub mod uncertainty;
+pub mod wilson;
 
 /// A value with the ends of its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -43,7 +43,7 @@ pub fn summarise(values: &[f64]) -> Option<SeedSummary> {
 }
 
 /// Quantile of Student's t for `0.5 <= p < 1`, by bisection of the distribution function.
-fn t_quantile(p: f64, freedom: f64) -> f64 {
+pub(super) fn t_quantile(p: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0f64, 1e6f64);
     for _ in 0..200 {
         let middle = 0.5 * (low + high);

@@ -71,6 +71,7 @@ fn outcome_of(model: ModelProto) -> Result<(), Refused> {
         batch_size,
         targets_per_sample: Some(2),
         gradient_output: true,
+        straight_through: true,
     };
     let built = attack_graph::build(model.clone(), &options).map_err(Refused::Input)?;
     let mut emitted = built.model;

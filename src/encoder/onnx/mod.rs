@@ -208,6 +208,7 @@ impl OnnxEncoder {
             batch_size: Some(self.batch_size),
             targets_per_sample: None,
             gradient_output: false,
+            straight_through: false,
         };
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();

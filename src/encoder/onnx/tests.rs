@@ -85,6 +85,7 @@ fn float32_agrees_with_the_float64_interpreter() {
             batch_size: Some(4),
             targets_per_sample: None,
             gradient_output: true,
+            straight_through: false,
         };
         let graph = attack_graph::build(model, &options).unwrap();
         let start = Start::new(4, size);

@@ -1,8 +1,21 @@
 //! Functions of one value, entry by entry.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto, data_type};
+
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("Abs", abs),
+    ("Clip", clip),
+    ("Exp", exp),
+    ("LeakyRelu", leaky_relu),
+    ("Log", log),
+    ("Neg", neg),
+    ("Relu", relu),
+    ("Sigmoid", sigmoid),
+    ("Sqrt", sqrt),
+    ("Tanh", tanh),
+];
 
 /// `gradient` times `slope`, to the node's first input.
 fn times(tape: &mut Tape<'_>, node: &NodeProto, dy: &str, slope: &str) -> Result<(), OnnxError> {
@@ -13,12 +26,12 @@ fn times(tape: &mut Tape<'_>, node: &NodeProto, dy: &str, slope: &str) -> Result
 }
 
 /// Gradient 0 at 0, as in PyTorch.
-pub(super) fn relu(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn relu(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let mask = tape.positive_mask(&node.output[0]);
     times(tape, node, dy, &mask)
 }
 
-pub(super) fn leaky_relu(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn leaky_relu(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let alpha = node.float("alpha", 0.01);
     let mask = tape.positive_mask(tape.input(node, 0)?);
     let rise = tape.scale(&mask, 1.0 - alpha);
@@ -28,7 +41,7 @@ pub(super) fn leaky_relu(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Res
 }
 
 /// Gradient 1 inside the bounds and on them, as in PyTorch.
-pub(super) fn clip(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn clip(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let mut gradient = dy.to_string();
     for (i, comparison) in [(1, "GreaterOrEqual"), (2, "LessOrEqual")] {
@@ -44,7 +57,7 @@ pub(super) fn clip(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<()
     Ok(())
 }
 
-pub(super) fn sigmoid(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn sigmoid(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let y = &node.output[0];
     let one = tape.builder().scalar(1.0);
     let rest = tape.node("Sub", &[&one, y], vec![]);
@@ -52,7 +65,7 @@ pub(super) fn sigmoid(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result
     times(tape, node, dy, &slope)
 }
 
-pub(super) fn tanh(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn tanh(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let y = &node.output[0];
     let one = tape.builder().scalar(1.0);
     let square = tape.node("Mul", &[y, y], vec![]);
@@ -60,11 +73,11 @@ pub(super) fn tanh(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<()
     times(tape, node, dy, &slope)
 }
 
-pub(super) fn exp(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn exp(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     times(tape, node, dy, &node.output[0])
 }
 
-pub(super) fn log(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn log(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let gradient = tape.node("Div", &[dy, value], vec![]);
     tape.add(value, gradient);
@@ -72,7 +85,7 @@ pub(super) fn log(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
 }
 
 /// Infinite at 0, as in PyTorch; the attack reports it as a gradient that is not finite.
-pub(super) fn sqrt(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn sqrt(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let half = tape.scale(dy, 0.5);
     let gradient = tape.node("Div", &[&half, &node.output[0]], vec![]);
     let value = tape.input(node, 0)?;
@@ -80,14 +93,14 @@ pub(super) fn sqrt(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<()
     Ok(())
 }
 
-pub(super) fn neg(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn neg(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let gradient = tape.node("Neg", &[dy], vec![]);
     let value = tape.input(node, 0)?;
     tape.add(value, gradient);
     Ok(())
 }
 
-pub(super) fn abs(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn abs(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let sign = tape.node("Sign", &[value], vec![]);
     times(tape, node, dy, &sign)

@@ -1,17 +1,19 @@
 //! Two-operand arithmetic with broadcasting.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::NodeProto;
 
-pub(super) fn add(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+pub(super) const RULES: &[(&str, Rule)] = &[("Add", add), ("Div", div), ("Mul", mul), ("Pow", pow), ("Sub", sub)];
+
+fn add(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     for i in 0..2 {
         give(tape, node, i, dy)?;
     }
     Ok(())
 }
 
-pub(super) fn sub(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn sub(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     give(tape, node, 0, dy)?;
     if tape.wants(tape.input(node, 1)?) {
         let negative = tape.node("Neg", &[dy], vec![]);
@@ -20,7 +22,7 @@ pub(super) fn sub(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
     Ok(())
 }
 
-pub(super) fn mul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn mul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     for (i, other) in [(0, 1), (1, 0)] {
         if tape.wants(tape.input(node, i)?) {
             let other = tape.input(node, other)?;
@@ -31,7 +33,7 @@ pub(super) fn mul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
     Ok(())
 }
 
-pub(super) fn div(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn div(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (above, below) = (tape.input(node, 0)?, tape.input(node, 1)?);
     let quotient = tape.node("Div", &[dy, below], vec![]);
     if tape.wants(above) {
@@ -47,7 +49,7 @@ pub(super) fn div(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
 }
 
 /// `x^p` with a constant exponent.
-pub(super) fn pow(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn pow(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (base, exponent) = (tape.input(node, 0)?, tape.input(node, 1)?);
     if tape.wants(exponent) {
         return Err(tape.unsupported(node, "the exponent depends on the image; only constant exponents have a rule"));

@@ -1,10 +1,12 @@
 //! Convolution: the gradient is a convolution with flipped weights (stride 1) or a transposed one.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 use crate::onnx::shape::fixed;
 use crate::onnx::window::Window;
+
+pub(super) const RULES: &[(&str, Rule)] = &[("Conv", conv)];
 
 /// Weights `[m, c/group, k...]`, as numbers.
 struct Weights {
@@ -12,7 +14,7 @@ struct Weights {
     values: Vec<f32>,
 }
 
-pub(super) fn conv(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn conv(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (value, weight) = (tape.input(node, 0)?, tape.input(node, 1)?);
     if tape.wants(weight) || node.input_name(2).is_some_and(|b| tape.wants(b)) {
         return Err(tape.unsupported(node, "weights that depend on the image have no rule"));

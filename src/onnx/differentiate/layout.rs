@@ -1,24 +1,26 @@
 //! Operators that move values without changing them.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 
-/// Also dropout at inference and casts between float types.
-pub(super) fn identity(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
-    let value = tape.input(node, 0)?;
-    tape.add(value, dy.to_string());
-    Ok(())
-}
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("Concat", concat),
+    ("Flatten", reshape),
+    ("Reshape", reshape),
+    ("Squeeze", reshape),
+    ("Transpose", transpose),
+    ("Unsqueeze", reshape),
+];
 
-pub(super) fn reshape(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn reshape(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let gradient = tape.reshape_like(dy, value);
     tape.add(value, gradient);
     Ok(())
 }
 
-pub(super) fn transpose(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn transpose(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let attributes = match node.ints("perm") {
         None => vec![],
@@ -36,7 +38,7 @@ pub(super) fn transpose(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Resu
     Ok(())
 }
 
-pub(super) fn concat(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn concat(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let axis = node.int("axis", 0);
     let mut start = 0;
     for (i, value) in node.input.iter().enumerate() {

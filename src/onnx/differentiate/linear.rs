@@ -1,11 +1,14 @@
 //! Matrix products and batch normalisation at inference.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 
+pub(super) const RULES: &[(&str, Rule)] =
+    &[("BatchNormalization", batch_normalization), ("Gemm", gemm), ("MatMul", matmul)];
+
 /// `y = alpha · A' B' + beta · C`; `B` must be constant.
-pub(super) fn gemm(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn gemm(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (a, b) = (tape.input(node, 0)?, tape.input(node, 1)?);
     if tape.wants(b) {
         return Err(tape.unsupported(node, "input 1 depends on the image; only a constant matrix has a rule"));
@@ -30,7 +33,7 @@ pub(super) fn gemm(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<()
     Ok(())
 }
 
-pub(super) fn matmul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn matmul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (a, b) = (tape.input(node, 0)?, tape.input(node, 1)?);
     if tape.wants(a) {
         let turned = turn(tape, node, b)?;
@@ -73,7 +76,7 @@ fn sum_batches(tape: &mut Tape<'_>, node: &NodeProto, gradient: &str, value: &st
 
 /// At inference a factor per channel: `scale / sqrt(variance + epsilon)`. Behind a convolution that nobody else reads,
 /// the factor moves into the weights of the convolution's own backward pass and costs nothing.
-pub(super) fn batch_normalization(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn batch_normalization(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     if node.int("training_mode", 0) != 0 {
         return Err(tape.unsupported(node, "training_mode = 1; export the model for inference"));

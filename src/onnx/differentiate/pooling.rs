@@ -1,15 +1,18 @@
 //! Max and average pooling.
 
-use super::Tape;
 use super::convolution::transposed_attributes;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 use crate::onnx::shape::fixed;
 use crate::onnx::window::Window;
 
+pub(super) const RULES: &[(&str, Rule)] =
+    &[("AveragePool", average), ("GlobalAveragePool", global_average), ("MaxPool", max)];
+
 /// Each output's gradient goes to the one input that it came from, and adds up where windows overlap.
 /// (`MaxUnpool` overwrites there, and is not the gradient.) The forward node gets its second output, the positions.
-pub(super) fn max(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn max(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     if node.int("storage_order", 0) != 0 {
         return Err(tape.unsupported(node, "storage_order = 1 has no rule"));
@@ -32,7 +35,7 @@ pub(super) fn max(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
 
 /// A transposed convolution of each channel by itself with a kernel of ones, after division by the number of entries
 /// that each window averaged.
-pub(super) fn average(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn average(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let kernel: Option<Vec<usize>> =
         node.ints("kernel_shape").and_then(|k| k.iter().map(|v| usize::try_from(*v).ok()).collect());
@@ -59,7 +62,7 @@ pub(super) fn average(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result
     Ok(())
 }
 
-pub(super) fn global_average(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn global_average(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let spatial = tape.shape(node, value)?.get(2..).and_then(fixed);
     let spatial = spatial.ok_or_else(|| tape.unsupported(node, "the image size is not fixed"))?;

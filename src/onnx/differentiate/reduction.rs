@@ -1,10 +1,12 @@
 //! Sums, means and norms over axes.
 
-use super::Tape;
+use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::NodeProto;
 
-pub(super) fn sum(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+pub(super) const RULES: &[(&str, Rule)] = &[("ReduceL2", l2), ("ReduceMean", mean), ("ReduceSum", sum)];
+
+fn sum(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let kept = keep_axes(tape, node, dy)?;
     let gradient = tape.expand_like(&kept, value);
@@ -12,7 +14,7 @@ pub(super) fn sum(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
     Ok(())
 }
 
-pub(super) fn mean(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn mean(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let shape = tape.shape(node, value)?;
     let axes = axes_of(tape, node)?;
@@ -26,7 +28,7 @@ pub(super) fn mean(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<()
 }
 
 /// `d‖x‖/dx = x / ‖x‖`, and 0 at 0. The floor is the smallest normal number.
-pub(super) fn l2(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
+fn l2(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     let norm = keep_axes(tape, node, &node.output[0])?;
     let kept = keep_axes(tape, node, dy)?;

@@ -1,71 +1,93 @@
-//! Operators that work entry by entry.
+//! Operators on several values, entry by entry with broadcasting, and casts.
 
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
+use crate::onnx::proto::data_type;
 
 pub(super) fn visit(call: &Call<'_>) -> Result<Option<Tensor>, OnnxError> {
     let node = call.node;
-    let unary = |f: &dyn Fn(f64) -> f64| call.input(0).map(|x| Some(x.map(f)));
-    let binary = |f: &dyn Fn(f64, f64) -> f64| {
-        let (a, b) = (call.input(0)?, call.input(1)?);
-        let fail = || call.fail(format!("shapes {:?} and {:?} do not broadcast", a.shape, b.shape));
-        a.zip(b, f).map(Some).ok_or_else(fail)
+    // From left to right over any number of inputs.
+    let fold = |f: &dyn Fn(f64, f64) -> f64| {
+        let mut result = call.input(0)?.clone();
+        for i in 1..call.inputs.len() {
+            let other = call.input(i)?;
+            let fail = || call.fail(format!("shapes {:?} and {:?} do not broadcast", result.shape, other.shape));
+            result = result.zip(other, f).ok_or_else(fail)?;
+        }
+        Ok(Some(result))
     };
     let flag = f64::from;
     match node.op_type.as_str() {
-        "Add" => binary(&|a, b| a + b),
-        "Sub" => binary(&|a, b| a - b),
-        "Mul" => binary(&|a, b| a * b),
-        "Div" => binary(&|a, b| a / b),
-        "Pow" => binary(&f64::powf),
-        "Max" => binary(&f64::max),
-        "Min" => binary(&f64::min),
-        "Greater" => binary(&|a, b| flag(a > b)),
-        "Less" => binary(&|a, b| flag(a < b)),
-        "Equal" => binary(&|a, b| flag(a == b)),
-        "GreaterOrEqual" => binary(&|a, b| flag(a >= b)),
-        "LessOrEqual" => binary(&|a, b| flag(a <= b)),
-        "And" => binary(&|a, b| flag(a != 0.0 && b != 0.0)),
-        "Neg" => unary(&|x| -x),
-        "Abs" => unary(&f64::abs),
-        "Sign" => unary(&|x| if x == 0.0 { 0.0 } else { x.signum() }),
-        "Sqrt" => unary(&f64::sqrt),
-        "Exp" => unary(&f64::exp),
-        "Log" => unary(&f64::ln),
-        "Tanh" => unary(&f64::tanh),
-        "Sigmoid" => unary(&|x| 1.0 / (1.0 + (-x).exp())),
-        "Relu" => unary(&|x| if x > 0.0 { x } else { 0.0 }),
-        "LeakyRelu" => {
-            let alpha = f64::from(node.float("alpha", 0.01));
-            unary(&|x| if x < 0.0 { alpha * x } else { x })
-        }
+        "Add" | "Sum" => fold(&|a, b| a + b),
+        "Mean" => fold(&|a, b| a + b).map(|sum| sum.map(|s| s.map(|v| v / call.inputs.len() as f64))),
+        "Sub" => fold(&|a, b| a - b),
+        "Mul" => fold(&|a, b| a * b),
+        "Div" => fold(&|a, b| a / b),
+        "Pow" => fold(&f64::powf),
+        "Max" => fold(&f64::max),
+        "Min" => fold(&f64::min),
+        "PRelu" => fold(&|x, slope| if x < 0.0 { slope * x } else { x }),
+        "Greater" => fold(&|a, b| flag(a > b)),
+        "Less" => fold(&|a, b| flag(a < b)),
+        "Equal" => fold(&|a, b| flag(a == b)),
+        "GreaterOrEqual" => fold(&|a, b| flag(a >= b)),
+        "LessOrEqual" => fold(&|a, b| flag(a <= b)),
+        "And" => fold(&|a, b| flag(a != 0.0 && b != 0.0)),
+        "Or" => fold(&|a, b| flag(a != 0.0 || b != 0.0)),
+        "Xor" => fold(&|a, b| flag((a != 0.0) != (b != 0.0))),
         "Clip" => {
-            let low = call.optional(1).map_or(f64::NEG_INFINITY, |t| t.data[0]);
-            let high = call.optional(2).map_or(f64::INFINITY, |t| t.data[0]);
-            unary(&|x| x.max(low).min(high))
+            // Bounds were attributes before set 11.
+            let bound = |i: usize, name: &str, default: f64| {
+                let attribute = node.attribute(name).and_then(|a| a.f).map(f64::from);
+                call.optional(i).and_then(|t| t.data.first().copied()).or(attribute).unwrap_or(default)
+            };
+            let (low, high) = (bound(1, "min", f64::NEG_INFINITY), bound(2, "max", f64::INFINITY));
+            Ok(Some(call.input(0)?.map(|x| x.max(low).min(high))))
         }
-        "Identity" | "Dropout" | "Cast" => unary(&|x| x),
+        "Cast" => Ok(Some(cast(call.input(0)?, node.int("to", 1)))),
+        "CastLike" | "Identity" | "Dropout" => Ok(Some(call.input(0)?.clone())),
+        "QuantizeLinear" | "DequantizeLinear" => quantisation(call).map(Some),
         "Where" => {
             let (condition, yes, no) = (call.input(0)?, call.input(1)?, call.input(2)?);
-            let pick =
-                |a: &Tensor, wanted: bool| condition.zip(a, move |c, v| if (c != 0.0) == wanted { v } else { 0.0 });
-            let sum = pick(yes, true).zip(pick(no, false)).and_then(|(a, b)| a.zip(&b, |x, y| x + y));
-            sum.map(Some).ok_or_else(|| call.fail("shapes do not broadcast"))
+            let fail = || call.fail("shapes do not broadcast");
+            let shape = super::tensor::broadcast(&condition.shape, &yes.shape)
+                .and_then(|s| super::tensor::broadcast(&s, &no.shape))
+                .ok_or_else(fail)?;
+            let whole = |t: &Tensor| t.expand(&shape).ok_or_else(fail);
+            let (condition, yes, no) = (whole(condition)?, whole(yes)?, whole(no)?);
+            let pick = |i: usize| if condition.data[i] != 0.0 { yes.data[i] } else { no.data[i] };
+            let data = (0..condition.data.len()).map(pick).collect();
+            Ok(Some(Tensor { shape, data }))
         }
-        "BatchNormalization" => batch_normalization(call).map(Some),
         _ => Ok(None),
     }
 }
 
-fn batch_normalization(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let x = call.input(0)?;
-    let [scale, bias, mean, variance] = [call.input(1)?, call.input(2)?, call.input(3)?, call.input(4)?];
-    let epsilon = f64::from(call.node.float("epsilon", 1e-5));
-    let plane: usize = x.shape[2..].iter().product();
+/// Float types are not told apart.
+fn cast(x: &Tensor, to: i64) -> Tensor {
+    match i32::try_from(to).unwrap_or(0) {
+        data_type::FLOAT | data_type::FLOAT16 | data_type::BFLOAT16 | data_type::DOUBLE => x.clone(),
+        data_type::BOOL => x.map(|v| f64::from(v != 0.0)),
+        _ => x.map(f64::trunc),
+    }
+}
+
+/// To and from 8-bit levels, scale and zero point per tensor or along `axis`.
+fn quantisation(call: &Call<'_>) -> Result<Tensor, OnnxError> {
+    let (x, scale, zero) = (call.input(0)?, call.input(1)?, call.optional(2));
+    let axis = call.node.int("axis", 1).rem_euclid(x.shape.len().max(1) as i64) as usize;
+    let stride = x.strides().get(axis).copied().unwrap_or(1);
+    let of = |t: &Tensor, i: usize| if t.data.len() == 1 { t.data[0] } else { t.data[i / stride % x.shape[axis]] };
+    // The type of the levels is that of the zero point; without one they are bytes.
+    let signed = call.types.get(2) == Some(&data_type::INT8);
+    let (low, high) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
     let mut y = x.clone();
     for (i, v) in y.data.iter_mut().enumerate() {
-        let c = i / plane % x.shape[1];
-        *v = (*v - mean.data[c]) / (variance.data[c] + epsilon).sqrt() * scale.data[c] + bias.data[c];
+        let (scale, zero) = (of(scale, i), zero.map_or(0.0, |z| of(z, i)));
+        *v = match call.node.op_type.as_str() {
+            "QuantizeLinear" => ((*v / scale).round_ties_even() + zero).clamp(low, high),
+            _ => (*v - zero) * scale,
+        };
     }
     Ok(y)
 }

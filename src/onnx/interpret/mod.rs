@@ -4,7 +4,13 @@
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
 
 mod elementwise;
+mod functions;
+mod indexing;
+mod integers;
 mod layout;
+mod linear;
+mod normalisation;
+mod reduction;
 mod sliding;
 mod tensor;
 
@@ -12,6 +18,7 @@ use std::collections::HashMap;
 
 pub use tensor::Tensor;
 
+use super::element;
 use super::file::OnnxError;
 use super::proto::{ModelProto, NodeProto, TensorProto};
 
@@ -26,15 +33,22 @@ pub type Values = HashMap<String, Tensor>;
 pub fn run(model: &ModelProto, inputs: &[(&str, Tensor)]) -> Result<Values, OnnxError> {
     let graph = model.graph.as_ref().ok_or_else(|| OnnxError::Graph("no graph".into()))?;
     let mut values: Values = HashMap::new();
+    let mut types: HashMap<&str, i32> = HashMap::new();
     for tensor in &graph.initializer {
         values.insert(tensor.name.clone(), constant(tensor)?);
+        types.insert(&tensor.name, tensor.data_type);
     }
+    types.extend(graph.true_inputs().filter_map(|i| Some((i.name.as_str(), i.elem_type()?))));
     values.extend(inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())));
     if let Some(missing) = graph.true_inputs().find(|i| !values.contains_key(&i.name)) {
         return Err(OnnxError::Graph(format!("input `{}` is missing", missing.name)));
     }
     for node in &graph.node {
-        let results = visit(node, &values)?;
+        let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|name| values.get(name)).collect();
+        let input_types: Vec<i32> =
+            node.input.iter().map(|name| types.get(name.as_str()).copied().unwrap_or(0)).collect();
+        let results = visit(node, &inputs, &input_types, model.opset())?;
+        types.extend(node.output.iter().map(String::as_str).zip(element::results(node, &input_types)));
         for (name, result) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
             values.insert(name.clone(), result);
         }
@@ -42,7 +56,7 @@ pub fn run(model: &ModelProto, inputs: &[(&str, Tensor)]) -> Result<Values, Onnx
     Ok(values)
 }
 
-fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {
+pub(super) fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {
     let floats = tensor.to_f32().map(|v| v.into_iter().map(f64::from).collect());
     let data = floats.or_else(|| tensor.to_i64().map(|v| v.into_iter().map(|i| i as f64).collect()));
     let data = data.ok_or_else(|| OnnxError::Graph(format!("constant `{}` cannot be read", tensor.name)))?;
@@ -52,7 +66,11 @@ fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {
 /// A node with its inputs looked up.
 struct Call<'a> {
     node: &'a NodeProto,
-    inputs: Vec<Option<&'a Tensor>>,
+    /// Version of ONNX's own operators in this file.
+    opset: i64,
+    inputs: &'a [Option<&'a Tensor>],
+    /// Element types of the inputs; 0 where unknown.
+    types: &'a [i32],
 }
 
 impl<'a> Call<'a> {
@@ -64,6 +82,39 @@ impl<'a> Call<'a> {
         self.inputs.get(i).copied().flatten()
     }
 
+    /// An axis of a value with `rank` axes, counted from the front.
+    fn axis(&self, axis: i64, rank: usize) -> Result<usize, OnnxError> {
+        let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        let inside = usize::try_from(wrapped).ok().filter(|a| *a < rank);
+        inside.ok_or_else(|| self.fail(format!("axis {axis} of a value with {rank} axes")))
+    }
+
+    /// Several axes, all different.
+    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, OnnxError> {
+        let mut result: Vec<usize> = vec![];
+        for axis in axes {
+            let wrapped = self.axis(*axis, rank)?;
+            if result.contains(&wrapped) {
+                return Err(self.fail(format!("axis {axis} is named twice")));
+            }
+            result.push(wrapped);
+        }
+        Ok(result)
+    }
+
+    /// Input `i` as sizes, none of them negative, whose product can be held.
+    fn sizes(&self, i: usize) -> Result<Vec<usize>, OnnxError> {
+        let sizes: Option<Vec<usize>> =
+            self.input(i)?.integers().into_iter().map(|d| usize::try_from(d).ok()).collect();
+        let fits = sizes.filter(|s| tensor::element_count(s).is_some_and(|n| n <= crate::onnx::shape::LARGEST));
+        fits.ok_or_else(|| self.fail(format!("input {i} is no shape")))
+    }
+
+    /// Whether arithmetic on the first input is integer arithmetic.
+    fn is_integer(&self) -> bool {
+        self.types.first().is_some_and(|t| element::is_integer(*t))
+    }
+
     fn fail(&self, reason: impl Into<String>) -> OnnxError {
         OnnxError::Node {
             node: self.node.label().into(),
@@ -73,17 +124,27 @@ impl<'a> Call<'a> {
     }
 }
 
-fn visit(node: &NodeProto, values: &Values) -> Result<Vec<Tensor>, OnnxError> {
-    let inputs = node.input.iter().map(|name| values.get(name)).collect();
-    let call = Call { node, inputs };
-    if let Some(result) = elementwise::visit(&call)? {
-        return Ok(vec![result]);
+/// Runs one node of a file of operator set `opset`. `types` are the element types of the inputs, 0 where unknown:
+/// integers divide as integers.
+pub(super) fn visit(
+    node: &NodeProto,
+    inputs: &[Option<&Tensor>],
+    types: &[i32],
+    opset: i64,
+) -> Result<Vec<Tensor>, OnnxError> {
+    let call = Call { node, opset, inputs, types };
+    type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
+    let families: [Family; 6] =
+        [integers::visit, elementwise::visit, functions::visit, layout::visit, linear::visit, reduction::visit];
+    for family in families {
+        if let Some(result) = family(&call)? {
+            return Ok(vec![result]);
+        }
     }
-    if let Some(result) = layout::visit(&call)? {
-        return Ok(vec![result]);
-    }
-    if let Some(results) = sliding::visit(&call)? {
-        return Ok(results);
+    for family in [indexing::visit, normalisation::visit, sliding::visit] {
+        if let Some(results) = family(&call)? {
+            return Ok(results);
+        }
     }
     Err(call.fail("the operator is not implemented"))
 }

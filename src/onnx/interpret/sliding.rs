@@ -1,4 +1,4 @@
-//! Convolutions, poolings and matrix products, two spatial axes only.
+//! Convolutions and poolings over any number of spatial axes.
 
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
@@ -10,51 +10,115 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Vec<Tensor>>, OnnxError> {
         "ConvTranspose" => vec![conv_transpose(call)?],
         "MaxPool" => max_pool(call)?,
         "AveragePool" => vec![average_pool(call)?],
-        "GlobalAveragePool" => {
-            let x = call.input(0)?;
-            let plane: usize = x.shape[2..].iter().product();
-            let data = x.data.chunks(plane).map(|p| p.iter().sum::<f64>() / plane as f64).collect();
-            let shape = x.shape.iter().enumerate().map(|(a, d)| if a < 2 { *d } else { 1 }).collect();
-            vec![Tensor { shape, data }]
+        "LpPool" => vec![lp_pool(call)?],
+        "GlobalAveragePool" => vec![global(call, |plane| plane.iter().sum::<f64>() / plane.len() as f64)?],
+        "GlobalMaxPool" => vec![global(call, |plane| plane.iter().copied().fold(f64::NEG_INFINITY, f64::max))?],
+        "GlobalLpPool" => {
+            let p = call.node.int("p", 2) as f64;
+            vec![global(call, |plane| norm(plane.iter().copied(), p))?]
         }
-        "Gemm" => vec![gemm(call)?],
-        "MatMul" => vec![matmul(call, call.input(0)?, call.input(1)?)?],
         _ => return Ok(None),
     }))
 }
 
-fn planes<'a>(call: &Call<'a>) -> Result<(&'a Tensor, [usize; 4]), OnnxError> {
-    let x = call.input(0)?;
-    let shape = <[usize; 4]>::try_from(x.shape.clone());
-    shape.map(|s| (x, s)).map_err(|_| call.fail(format!("got shape {:?}, wanted [n, c, h, w]", x.shape)))
+/// The image of a node, `[n, c, ...]`.
+struct Image<'a> {
+    x: &'a Tensor,
+    n: usize,
+    c: usize,
+    spatial: &'a [usize],
+    /// Entries of one channel.
+    plane: usize,
 }
 
-/// Every input position `(y, x)` that window `(oy, ox)` sees inside the image, with its kernel position.
-fn seen(w: &Window, oy: usize, ox: usize) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+impl<'a> Image<'a> {
+    fn of(call: &Call<'a>) -> Result<Self, OnnxError> {
+        let x = call.input(0)?;
+        match &x.shape[..] {
+            [n, c, spatial @ ..] if !x.data.is_empty() => {
+                Ok(Self { x, n: *n, c: *c, spatial, plane: spatial.iter().product() })
+            }
+            shape => Err(call.fail(format!("got shape {shape:?}, wanted [n, c, ...] without empty axes"))),
+        }
+    }
+
+    fn pool_window(&self, call: &Call<'_>) -> Result<Window, OnnxError> {
+        let kernel = call.node.ints("kernel_shape").ok_or_else(|| call.fail("kernel_shape is missing"))?;
+        let kernel: Vec<usize> = kernel.iter().map(|k| usize::try_from(*k).unwrap_or(0)).collect();
+        Window::of(call.node, self.spatial, &kernel)
+    }
+
+    /// For every channel and every window: the entries seen, with their positions in the whole tensor.
+    fn pooled(&self, window: &Window, mut pool: impl FnMut(usize, &[(usize, f64)])) {
+        let seen = seen(window);
+        for channel in 0..self.n * self.c {
+            for (o, positions) in seen.iter().enumerate() {
+                let entry = |(i, _): &(usize, usize)| (channel * self.plane + i, self.x.data[channel * self.plane + i]);
+                let entries: Vec<(usize, f64)> = positions.iter().map(entry).collect();
+                pool(channel * seen.len() + o, &entries);
+            }
+        }
+    }
+
+    fn output(&self, channels: usize, spatial: &[usize]) -> Tensor {
+        Tensor::zeros(&[&[self.n, channels], spatial].concat())
+    }
+}
+
+/// For each window, in row-major order: position in the input plane and position in the kernel of every entry that it
+/// sees inside the image, in row-major order too.
+fn seen(w: &Window) -> Vec<Vec<(usize, usize)>> {
+    let rank = w.kernel.len();
+    let split = |mut flat: usize, sizes: &[usize]| {
+        let mut index = vec![0; rank];
+        for axis in (0..rank).rev() {
+            index[axis] = flat % sizes[axis];
+            flat /= sizes[axis];
+        }
+        index
+    };
     let inside = |axis: usize, o: usize, k: usize| {
         (o * w.strides[axis] + k * w.dilations[axis]).checked_sub(w.pads_begin[axis]).filter(|p| *p < w.input[axis])
     };
-    (0..w.kernel[0] * w.kernel[1])
-        .filter_map(move |k| Some((inside(0, oy, k / w.kernel[1])?, inside(1, ox, k % w.kernel[1])?, k)))
+    let kernels: Vec<Vec<usize>> = (0..w.kernel.iter().product()).map(|k| split(k, &w.kernel)).collect();
+    let window = |o: usize| {
+        let out = split(o, &w.output);
+        let position = |k: &Vec<usize>| (0..rank).try_fold(0, |at, a| Some(at * w.input[a] + inside(a, out[a], k[a])?));
+        kernels.iter().enumerate().filter_map(|(flat, k)| Some((position(k)?, flat))).collect()
+    };
+    (0..w.output.iter().product()).map(window).collect()
+}
+
+fn group_of(call: &Call<'_>) -> usize {
+    usize::try_from(call.node.int("group", 1)).unwrap_or(1).max(1)
+}
+
+fn weights<'a>(call: &Call<'a>, image: &Image<'_>) -> Result<&'a Tensor, OnnxError> {
+    let weight = call.input(1)?;
+    if weight.shape.len() != image.spatial.len() + 2 || weight.data.is_empty() {
+        return Err(call.fail(format!("weights of shape {:?} for {:?}", weight.shape, image.x.shape)));
+    }
+    Ok(weight)
 }
 
 fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let (x, [n, c, h, width]) = planes(call)?;
-    let weight = call.input(1)?;
-    let w = Window::of(call.node, &[h, width], &weight.shape[2..])?;
-    let (m, group) = (weight.shape[0], call.node.int("group", 1) as usize);
-    let (c_group, m_group, k_size) = (c / group, m / group, w.kernel[0] * w.kernel[1]);
-    let [oh, ow] = [w.output[0], w.output[1]];
-    let mut y = Tensor::zeros(&[n, m, oh, ow]);
+    let image = Image::of(call)?;
+    let weight = weights(call, &image)?;
+    let w = Window::of(call.node, image.spatial, &weight.shape[2..])?;
+    let (m, group, size) = (weight.shape[0], group_of(call), w.kernel.iter().product::<usize>());
+    let (c_group, m_group) = (image.c / group, m / group);
+    if weight.shape[1] != c_group || m_group == 0 {
+        return Err(call.fail(format!("weights of shape {:?} for {:?}", weight.shape, image.x.shape)));
+    }
+    let seen = seen(&w);
+    let mut y = image.output(m, &w.output);
     for (at, value) in y.data.iter_mut().enumerate() {
-        let (image, o, oy, ox) = (at / (m * oh * ow), at / (oh * ow) % m, at / ow % oh, at % ow);
+        let (n, o, positions) = (at / (m * seen.len()), at / seen.len() % m, &seen[at % seen.len()]);
         let mut sum = call.optional(2).map_or(0.0, |b| b.data[o]);
-        for (iy, ix, k) in seen(&w, oy, ox) {
-            for i in 0..c_group {
-                let channel = o / m_group * c_group + i;
-                sum +=
-                    x.data[((image * c + channel) * h + iy) * width + ix] * weight.data[(o * c_group + i) * k_size + k];
-            }
+        for i in 0..c_group {
+            let plane = &image.x.data[(n * image.c + o / m_group * c_group + i) * image.plane..][..image.plane];
+            let kernel = &weight.data[(o * c_group + i) * size..][..size];
+            sum += positions.iter().map(|(position, k)| plane[*position] * kernel[*k]).sum::<f64>();
         }
         *value = sum;
     }
@@ -63,112 +127,85 @@ fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
 
 /// By its definition: every input entry adds the kernel, scaled, to the output.
 fn conv_transpose(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let (x, [n, c, h, width]) = planes(call)?;
-    let weight = call.input(1)?;
-    let group = call.node.int("group", 1) as usize;
-    let [m_group, kh, kw] = [weight.shape[1], weight.shape[2], weight.shape[3]];
-    let pair = |name: &str, default: i64| call.node.ints(name).map_or(vec![default; 2], <[i64]>::to_vec);
-    let (strides, dilations, extra) = (pair("strides", 1), pair("dilations", 1), pair("output_padding", 0));
-    let pads = call.node.ints("pads").map_or(vec![0; 4], <[i64]>::to_vec);
-    let size = |axis: usize, input: usize, kernel: usize| {
-        (input as i64 - 1) * strides[axis] + dilations[axis] * (kernel as i64 - 1) + 1 + extra[axis]
-            - pads[axis]
-            - pads[axis + 2]
-    };
-    let (oh, ow, m) = (size(0, h, kh), size(1, width, kw), m_group * group);
-    let mut y = Tensor::zeros(&[n, m, oh as usize, ow as usize]);
-    for (at, value) in x.data.iter().enumerate() {
-        let (image, i, iy, ix) = (at / (c * h * width), at / (h * width) % c, at / width % h, at % width);
+    let image = Image::of(call)?;
+    let weight = weights(call, &image)?;
+    let w = Window::transposed(call.node, image.spatial, &weight.shape[2..])?;
+    let (m_group, group, size) = (weight.shape[1], group_of(call), w.kernel.iter().product::<usize>());
+    let (m, c_group) = (m_group * group, image.c / group);
+    if weight.shape[0] != image.c || c_group == 0 {
+        return Err(call.fail(format!("weights of shape {:?} for {:?}", weight.shape, image.x.shape)));
+    }
+    let (seen, out_plane) = (seen(&w), w.input.iter().product::<usize>());
+    let mut y = image.output(m, &w.input);
+    if let Some(bias) = call.optional(2) {
+        y.data.iter_mut().enumerate().for_each(|(at, v)| *v = bias.data[at / out_plane % m]);
+    }
+    for (at, value) in image.x.data.iter().enumerate() {
+        let (n, i, positions) = (at / (image.c * image.plane), at / image.plane % image.c, &seen[at % image.plane]);
         for o in 0..m_group {
-            for k in 0..kh * kw {
-                let oy = iy as i64 * strides[0] + (k / kw) as i64 * dilations[0] - pads[0];
-                let ox = ix as i64 * strides[1] + (k % kw) as i64 * dilations[1] - pads[1];
-                if (0..oh).contains(&oy) && (0..ow).contains(&ox) {
-                    let channel = i / (c / group) * m_group + o;
-                    let to = (((image * m + channel) as i64 * oh + oy) * ow + ox) as usize;
-                    y.data[to] += value * weight.data[(i * m_group + o) * kh * kw + k];
-                }
+            let channel = n * m + i / c_group * m_group + o;
+            for (position, k) in positions {
+                y.data[channel * out_plane + position] += value * weight.data[(i * m_group + o) * size + k];
             }
         }
     }
     Ok(y)
 }
 
-fn pool_window(call: &Call<'_>, h: usize, width: usize) -> Result<Window, OnnxError> {
-    let kernel = call.node.ints("kernel_shape").ok_or_else(|| call.fail("kernel_shape is missing"))?;
-    let kernel: Vec<usize> = kernel.iter().map(|k| *k as usize).collect();
-    Window::of(call.node, &[h, width], &kernel)
-}
-
+/// Of equal entries the first one counts.
 fn max_pool(call: &Call<'_>) -> Result<Vec<Tensor>, OnnxError> {
-    let (x, [n, c, h, width]) = planes(call)?;
-    let w = pool_window(call, h, width)?;
-    let mut y = Tensor::zeros(&[n, c, w.output[0], w.output[1]]);
+    let image = Image::of(call)?;
+    let w = image.pool_window(call)?;
+    let mut y = image.output(image.c, &w.output);
     let mut positions = y.clone();
-    for at in 0..y.data.len() {
-        let (plane, oy, ox) = (at / (w.output[0] * w.output[1]), at / w.output[1] % w.output[0], at % w.output[1]);
-        let mut best = f64::NEG_INFINITY;
-        for (iy, ix, _) in seen(&w, oy, ox) {
-            let from = (plane * h + iy) * width + ix;
-            if x.data[from] > best {
-                best = x.data[from];
-                positions.data[at] = from as f64;
-            }
-        }
-        y.data[at] = best;
-    }
+    image.pooled(&w, |at, entries| {
+        let mut best = (0, f64::NEG_INFINITY);
+        entries.iter().filter(|(_, v)| !v.is_nan()).for_each(|e| best = if e.1 > best.1 { *e } else { best });
+        (positions.data[at], y.data[at]) = (best.0 as f64, best.1);
+    });
     Ok(vec![y, positions])
 }
 
 fn average_pool(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let (x, [n, c, h, width]) = planes(call)?;
-    let w = pool_window(call, h, width)?;
+    let image = Image::of(call)?;
+    let w = image.pool_window(call)?;
     let padded = call.node.int("count_include_pad", 0) != 0;
-    let mut y = Tensor::zeros(&[n, c, w.output[0], w.output[1]]);
-    for at in 0..y.data.len() {
-        let (plane, oy, ox) = (at / (w.output[0] * w.output[1]), at / w.output[1] % w.output[0], at % w.output[1]);
-        let entries: Vec<f64> = seen(&w, oy, ox).map(|(iy, ix, _)| x.data[(plane * h + iy) * width + ix]).collect();
-        let reach = |axis: usize, o: usize| {
-            let end = w.pads_begin[axis] + w.input[axis] + w.pads_end[axis];
-            (0..w.kernel[axis]).filter(|k| o * w.strides[axis] + k * w.dilations[axis] < end).count()
-        };
-        let count = if padded { reach(0, oy) * reach(1, ox) } else { entries.len() };
-        y.data[at] = entries.iter().sum::<f64>() / count as f64;
-    }
+    let mut y = image.output(image.c, &w.output);
+    let reach = |axis: usize, o: usize| {
+        let end = w.pads_begin[axis] + w.input[axis] + w.pads_end[axis];
+        (0..w.kernel[axis]).filter(|k| o * w.strides[axis] + k * w.dilations[axis] < end).count()
+    };
+    let windows: usize = w.output.iter().product();
+    image.pooled(&w, |at, entries| {
+        let mut flat = at % windows;
+        let mut count = 1;
+        for axis in (0..w.output.len()).rev() {
+            count *= reach(axis, flat % w.output[axis]);
+            flat /= w.output[axis];
+        }
+        let count = if padded { count } else { entries.len() };
+        y.data[at] = entries.iter().map(|(_, v)| v).sum::<f64>() / count as f64;
+    });
     Ok(y)
 }
 
-fn gemm(call: &Call<'_>) -> Result<Tensor, OnnxError> {
-    let turn = |t: &Tensor, yes: i64| match (&t.shape[..], yes) {
-        ([r, c], 1) => t.gather(&[*c, *r], 0, &[1, *c as isize]),
-        _ => t.clone(),
-    };
-    let a = turn(call.input(0)?, call.node.int("transA", 0));
-    let b = turn(call.input(1)?, call.node.int("transB", 0));
-    let alpha = f64::from(call.node.float("alpha", 1.0));
-    let y = matmul(call, &a, &b)?.map(|v| v * alpha);
-    match call.optional(2) {
-        None => Ok(y),
-        Some(c) => {
-            let beta = f64::from(call.node.float("beta", 1.0));
-            y.zip(c, |v, c| v + beta * c).ok_or_else(|| call.fail("C does not broadcast"))
-        }
-    }
+fn lp_pool(call: &Call<'_>) -> Result<Tensor, OnnxError> {
+    let image = Image::of(call)?;
+    let w = image.pool_window(call)?;
+    let p = call.node.int("p", 2) as f64;
+    let mut y = image.output(image.c, &w.output);
+    image.pooled(&w, |at, entries| y.data[at] = norm(entries.iter().map(|(_, v)| *v), p));
+    Ok(y)
 }
 
-fn matmul(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OnnxError> {
-    let ([batch_a @ .., rows, inner], [batch_b @ .., inner_b, columns]) = (&a.shape[..], &b.shape[..]) else {
-        return Err(call.fail("wanted matrices"));
-    };
-    let batch = super::tensor::broadcast(batch_a, batch_b).filter(|_| inner == inner_b);
-    let fail = || call.fail(format!("shapes {:?} and {:?} do not fit", a.shape, b.shape));
-    let batch = batch.ok_or_else(fail)?;
-    let whole = |t: &Tensor, r: usize, c: usize| t.expand(&[&batch[..], &[r, c]].concat()).ok_or_else(fail);
-    let (a, b) = (whole(a, *rows, *inner)?, whole(b, *inner, *columns)?);
-    let mut y = Tensor::zeros(&[&batch[..], &[*rows, *columns]].concat());
-    for (at, value) in y.data.iter_mut().enumerate() {
-        let (m, r, c) = (at / (rows * columns), at / columns % rows, at % columns);
-        *value = (0..*inner).map(|k| a.data[(m * rows + r) * inner + k] * b.data[(m * inner + k) * columns + c]).sum();
-    }
+fn norm(values: impl Iterator<Item = f64>, p: f64) -> f64 {
+    values.map(|v| v.abs().powf(p)).sum::<f64>().powf(1.0 / p)
+}
+
+fn global(call: &Call<'_>, pool: impl Fn(&[f64]) -> f64) -> Result<Tensor, OnnxError> {
+    let image = Image::of(call)?;
+    let ones = vec![1; image.spatial.len()];
+    let mut y = image.output(image.c, &ones);
+    y.data = image.x.data.chunks(image.plane).map(pool).collect();
     Ok(y)
 }

@@ -58,6 +58,17 @@ impl Tensor {
         Some(self.gather(shape, 0, &steps.iter().map(|s| *s as isize).collect::<Vec<_>>()))
     }
 
+    /// Entries at the positions that `lines` name on each axis; `fill` where they name none.
+    pub fn take(&self, lines: &[Vec<Option<usize>>], fill: f64) -> Self {
+        let shape: Vec<usize> = lines.iter().map(Vec::len).collect();
+        let mut sources: Vec<Option<usize>> = vec![Some(0)];
+        for (line, size) in lines.iter().zip(&self.shape) {
+            let place = |at: Option<usize>, i: Option<usize>| Some(at? * size + i?);
+            sources = sources.iter().flat_map(|at| line.iter().map(move |i| place(*at, *i))).collect();
+        }
+        Self { shape, data: sources.into_iter().map(|at| at.map_or(fill, |at| self.data[at])).collect() }
+    }
+
     /// Entries at `start + Σ index · step`, for every index of `shape`.
     pub fn gather(&self, shape: &[usize], start: usize, steps: &[isize]) -> Self {
         let count = shape.iter().product();
@@ -78,6 +89,11 @@ impl Tensor {
         }
         Self { shape: shape.to_vec(), data }
     }
+}
+
+/// Number of entries of a shape; absent if it overflows.
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    crate::onnx::shape::element_count(shape)
 }
 
 /// Row-major strides of a shape.

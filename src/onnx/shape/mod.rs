@@ -1,22 +1,43 @@
-//! Shapes of all values, with the batch axis known by name only, and the integer lists that PyTorch's exporter computes
-//! from shapes (`x.view(x.size(0), -1)` becomes `Shape`, `Gather`, `Concat`, `Reshape`).
+//! Shapes of all values, with the batch axis known by name only, the integer lists that exporters compute from shapes
+//! (`x.view(x.size(0), -1)` becomes `Shape`, `Gather`, `Concat`, `Reshape`), and the values of all constant parts.
 //!
-//! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node.
+//! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node. Sizes are checked: a
+//! file cannot make this code, or the rules that believe it, allocate more than [`LARGEST`] entries at once.
+
+mod elementwise;
+mod evaluate;
+pub(crate) mod layout;
+mod linear;
+mod lists;
+mod normalisation;
+mod reduction;
+pub(crate) mod spatial;
+mod symbol;
 
 use std::collections::HashMap;
 
+use self::lists::Entry;
 use super::access::Dim;
+use super::element;
 use super::file::OnnxError;
-use super::proto::{GraphProto, NodeProto, TensorProto};
-use super::window::Window;
+use super::proto::{GraphProto, NodeProto, TensorProto, data_type};
+
+/// Most entries that a value of fixed shape may have. The largest activation of an encoder is a thousandth of it.
+pub const LARGEST: usize = 1 << 31;
 
 /// What is known about the values of a graph before it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     shapes: HashMap<String, Vec<Dim>>,
-    lists: HashMap<String, Vec<Dim>>,
+    types: HashMap<String, i32>,
+    lists: HashMap<String, Vec<Entry>>,
     constants: HashMap<String, TensorProto>,
+    /// Entries read and written by evaluating constant parts so far.
+    work: usize,
 }
+
+/// Shapes of a node's outputs, in order; those behind the end are unknown. Absent if the operator is of another family.
+type Shapes = Option<Vec<Vec<Dim>>>;
 
 impl Facts {
     /// Walks the graph once.
@@ -26,11 +47,15 @@ impl Facts {
     pub fn infer(graph: &GraphProto) -> Result<Self, OnnxError> {
         let mut facts = Self::default();
         for tensor in &graph.initializer {
-            facts.constant_value(&tensor.name, tensor);
+            facts.constant_value(&tensor.name, tensor)?;
         }
         for value in graph.true_inputs() {
             if let Some(dims) = value.dims() {
+                check_size(&dims).map_err(|reason| OnnxError::Graph(format!("input `{}`: {reason}", value.name)))?;
                 facts.shapes.insert(value.name.clone(), dims);
+            }
+            if let Some(elem_type) = value.elem_type() {
+                facts.types.insert(value.name.clone(), elem_type);
             }
         }
         for node in &graph.node {
@@ -44,7 +69,12 @@ impl Facts {
         self.shapes.get(value).map(Vec::as_slice)
     }
 
-    /// The tensor behind a value that is constant.
+    /// The element type of a value, if known.
+    pub fn elem_type(&self, value: &str) -> Option<i32> {
+        self.types.get(value).copied()
+    }
+
+    /// The tensor behind a value that is constant, given as such or computed from constants.
     pub fn constant(&self, value: &str) -> Option<&TensorProto> {
         self.constants.get(value)
     }
@@ -54,241 +84,181 @@ impl Facts {
         self.constants.get(value)?.to_i64()
     }
 
-    fn constant_value(&mut self, name: &str, tensor: &TensorProto) {
-        self.shapes.insert(name.into(), tensor.shape().into_iter().map(Dim::Fixed).collect());
-        // Only lists: large integer tensors are no shapes.
-        if tensor.dims.len() <= 1
-            && tensor.shape().iter().product::<usize>() <= 16
-            && let Some(list) = tensor.to_i64()
-        {
-            let dims = list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed));
-            self.lists.insert(name.into(), dims.collect());
+    /// A node together with what is known of its inputs.
+    pub(crate) fn inputs<'a>(&'a self, node: &'a NodeProto) -> Inputs<'a> {
+        Inputs { facts: self, node }
+    }
+
+    fn constant_value(&mut self, name: &str, tensor: &TensorProto) -> Result<(), OnnxError> {
+        if let Some(negative) = tensor.dims.iter().find(|d| **d < 0) {
+            return Err(OnnxError::Graph(format!("constant `{name}` has the size {negative} on one axis")));
         }
+        let shape: Vec<Dim> = tensor.shape().into_iter().map(Dim::Fixed).collect();
+        check_size(&shape).map_err(|reason| OnnxError::Graph(format!("constant `{name}`: {reason}")))?;
+        self.shapes.insert(name.into(), shape);
+        self.types.insert(name.into(), tensor.data_type);
         // The bytes are shared, so this clone is cheap.
         self.constants.insert(name.into(), tensor.clone());
+        Ok(())
     }
 
     fn visit(&mut self, node: &NodeProto) -> Result<(), OnnxError> {
-        let Some(output) = node.output.first() else { return Ok(()) };
-        if let Some(list) = self.list_result(node) {
-            self.lists.insert(output.clone(), list);
+        let types: Vec<i32> = node.input.iter().map(|i| self.types.get(i).copied().unwrap_or(0)).collect();
+        let types = element::results(node, &types);
+        let known = node.output.iter().zip(types).filter(|(name, elem_type)| !name.is_empty() && *elem_type != 0);
+        self.types.extend(known.map(|(name, elem_type)| (name.clone(), elem_type)));
+        if node.op_type == "Constant" && node.is_onnx() {
+            return match (node.output.first(), evaluate::constant(node)) {
+                (Some(output), Some(tensor)) => self.constant_value(output, &tensor),
+                _ => Ok(()),
+            };
         }
-        match node.op_type.as_str() {
-            "Constant" => {
-                if let Some(tensor) = node.attribute("value").and_then(|a| a.t.as_ref()) {
-                    self.constant_value(output, tensor);
-                } else if let Some(a) = node.attribute("value_float") {
-                    self.constant_value(output, &TensorProto::from_f32("", &[], &[a.f.unwrap_or(0.0)]));
-                } else if let Some(a) = node.attribute("value_int") {
-                    self.constant_value(output, &TensorProto::from_i64("", &[], &[a.i.unwrap_or(0)]));
-                } else if let Some(a) = node.attribute("value_ints") {
-                    self.constant_value(output, &TensorProto::from_i64("", &[a.ints.len()], &a.ints));
-                }
-                return Ok(());
-            }
-            "Identity" => {
-                if let Some(tensor) = node.input_name(0).and_then(|i| self.constants.get(i)).cloned() {
-                    self.constant_value(output, &tensor);
-                    return Ok(());
-                }
-            }
-            _ => {}
+        let shapes = self.result_shapes(node)?;
+        for (name, shape) in node.output.iter().zip(&shapes).filter(|(name, _)| !name.is_empty()) {
+            check_size(shape).map_err(|reason| self.inputs(node).fail(reason))?;
+            self.shapes.insert(name.clone(), shape.clone());
         }
-        if let Some(shape) = self.result_shape(node)? {
-            self.shapes.insert(output.clone(), shape);
+        if !node.is_onnx() {
+            return Ok(());
+        }
+        if let Some(results) = evaluate::results(self, node, &shapes) {
+            for (name, tensor) in results {
+                self.constant_value(&name, &tensor)?;
+            }
+            return Ok(());
+        }
+        let inputs = self.inputs(node);
+        if let (Some(list), Some(output)) = (lists::result(&inputs), node.output.first()) {
+            match list.iter().map(Entry::known).collect::<Option<Vec<i64>>>() {
+                Some(numbers) => {
+                    if let Some(tensor) = evaluate::list(&numbers, shapes.first(), inputs.output_type()) {
+                        self.constant_value(output, &tensor)?;
+                    }
+                }
+                None => {
+                    self.lists.insert(output.clone(), list);
+                }
+            }
         }
         Ok(())
     }
 
-    fn list_result(&self, node: &NodeProto) -> Option<Vec<Dim>> {
-        let list = |i: usize| self.lists.get(node.input_name(i)?);
-        match node.op_type.as_str() {
-            "Shape" => Some(self.shapes.get(node.input_name(0)?)?.clone()),
-            "Gather" => {
-                let (from, indices) = (list(0)?, self.integers(node.input_name(1)?)?);
-                let pick = |i: &i64| from.get(usize::try_from(if *i < 0 { i + from.len() as i64 } else { *i }).ok()?);
-                indices.iter().map(|i| pick(i).cloned()).collect()
+    fn result_shapes(&self, node: &NodeProto) -> Result<Vec<Vec<Dim>>, OnnxError> {
+        let inputs = self.inputs(node);
+        if node.is_onnx() {
+            for family in [layout::shapes, spatial::shapes] {
+                if let Some(shapes) = family(&inputs)? {
+                    return Ok(shapes);
+                }
             }
-            "Concat" => (0..node.input.len())
-                .map(list)
-                .collect::<Option<Vec<_>>>()
-                .map(|parts| parts.into_iter().flatten().cloned().collect()),
-            "Unsqueeze" | "Squeeze" | "Cast" | "Identity" => list(0).cloned(),
-            _ => None,
         }
-    }
-
-    fn result_shape(&self, node: &NodeProto) -> Result<Option<Vec<Dim>>, OnnxError> {
-        let shape = |i: usize| node.input_name(i).and_then(|name| self.shape(name));
-        let fail = |reason: String| OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason };
-        let Some(first) = shape(0) else { return Ok(None) };
-        let wrap = |axis: i64, rank: usize| {
-            let wrapped = if axis < 0 { axis + rank as i64 } else { axis };
-            usize::try_from(wrapped)
-                .ok()
-                .filter(|a| *a < rank)
-                .ok_or_else(|| fail(format!("axis {axis} of a value with {rank} axes")))
-        };
-        Ok(match node.op_type.as_str() {
-            "Conv" => {
-                let Some([out, _, kernel @ ..]) = shape(1) else { return Ok(None) };
-                let (out, kernel) = (out.clone(), fixed(kernel));
-                self.windowed(node, first, out, kernel)?
+        for family in [elementwise::shape, linear::shape, normalisation::shape, reduction::shape] {
+            if let Some(shape) = family(&inputs)? {
+                return Ok(vec![shape]);
             }
-            "MaxPool" | "AveragePool" => {
-                let kernel = node.ints("kernel_shape").map(|k| k.iter().map(|v| *v as usize).collect());
-                let channels = first.get(1).cloned().ok_or_else(|| fail("wanted [n, c, ...]".into()))?;
-                self.windowed(node, first, channels, kernel)?
-            }
-            "GlobalAveragePool" | "GlobalMaxPool" => {
-                let pooled = |(axis, d): (usize, &Dim)| if axis < 2 { d.clone() } else { Dim::Fixed(1) };
-                Some(first.iter().enumerate().map(pooled).collect())
-            }
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "PRelu" => {
-                let mut result = first.to_vec();
-                for i in 1..node.input.len() {
-                    let Some(other) = shape(i) else { return Ok(None) };
-                    result = broadcast(&result, other).ok_or_else(|| {
-                        fail(format!("shapes {} and {} do not broadcast", show(&result), show(other)))
-                    })?;
-                }
-                Some(result)
-            }
-            "Gemm" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let pick = |s: &[Dim], transposed: bool, axis: usize| {
-                    s.get(if transposed { 1 - axis } else { axis })
-                        .cloned()
-                        .ok_or_else(|| fail("wanted matrices".into()))
-                };
-                let (ta, tb) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
-                let (inner, wanted) = (pick(first, ta, 1)?, pick(second, tb, 0)?);
-                if let (Dim::Fixed(a), Dim::Fixed(b)) = (&inner, &wanted)
-                    && a != b
-                {
-                    return Err(fail(format!("inner sizes {a} and {b} differ")));
-                }
-                Some(vec![pick(first, ta, 0)?, pick(second, tb, 1)?])
-            }
-            "MatMul" => {
-                let Some(second) = shape(1) else { return Ok(None) };
-                let ([batch_a @ .., rows, _], [batch_b @ .., _, columns]) = (first, second) else { return Ok(None) };
-                let mut result = broadcast(batch_a, batch_b).ok_or_else(|| fail("batches do not broadcast".into()))?;
-                result.extend([rows.clone(), columns.clone()]);
-                Some(result)
-            }
-            "Flatten" => {
-                let axis = node.int("axis", 1);
-                let axis = if axis == first.len() as i64 { first.len() } else { wrap(axis, first.len())? };
-                Some(vec![product(&first[..axis]), product(&first[axis..])])
-            }
-            "Reshape" => {
-                let list = node.input_name(1).and_then(|name| self.lists.get(name));
-                list.and_then(|list| reshape(first, list, node.int("allowzero", 0) != 0))
-            }
-            "Transpose" => {
-                let reversed: Vec<i64> = (0..first.len() as i64).rev().collect();
-                let order = node.ints("perm").unwrap_or(&reversed);
-                Some(order.iter().map(|a| wrap(*a, first.len()).map(|a| first[a].clone())).collect::<Result<_, _>>()?)
-            }
-            "ReduceSum" | "ReduceMean" | "ReduceL2" | "ReduceL1" | "ReduceMax" => {
-                let Some(axes) = self.axes(node, first.len()) else { return Ok(None) };
-                let keep = node.int("keepdims", 1) != 0;
-                let reduced = first.iter().enumerate().filter_map(|(axis, d)| match axes.contains(&axis) {
-                    true => keep.then_some(Dim::Fixed(1)),
-                    false => Some(d.clone()),
-                });
-                Some(reduced.collect())
-            }
-            "Unsqueeze" => {
-                let Some(axes) = node.input_name(1).and_then(|name| self.integers(name)) else { return Ok(None) };
-                let rank = first.len() + axes.len();
-                let axes: Vec<usize> = axes.iter().map(|a| wrap(*a, rank)).collect::<Result<_, _>>()?;
-                let mut rest = first.iter().cloned();
-                (0..rank).map(|a| if axes.contains(&a) { Some(Dim::Fixed(1)) } else { rest.next() }).collect()
-            }
-            "Squeeze" => {
-                let axes = match node.input_name(1) {
-                    Some(name) => self.integers(name),
-                    None => Some((0..first.len() as i64).filter(|a| first[*a as usize] == Dim::Fixed(1)).collect()),
-                };
-                let Some(axes) = axes else { return Ok(None) };
-                let axes: Vec<usize> = axes.iter().map(|a| wrap(*a, first.len())).collect::<Result<_, _>>()?;
-                Some(first.iter().enumerate().filter(|(a, _)| !axes.contains(a)).map(|(_, d)| d.clone()).collect())
-            }
-            "Concat" => {
-                let axis = wrap(node.int("axis", 0), first.len())?;
-                let mut result = first.to_vec();
-                for i in 1..node.input.len() {
-                    let Some(other) = shape(i) else { return Ok(None) };
-                    let sum = result[axis].fixed().zip(other.get(axis).and_then(Dim::fixed)).map(|(a, b)| a + b);
-                    let Some(sum) = sum else { return Ok(None) };
-                    result[axis] = Dim::Fixed(sum);
-                }
-                Some(result)
-            }
-            "Shape" => Some(vec![Dim::Fixed(first.len())]),
-            op if SAME_SHAPE.contains(&op) => Some(first.to_vec()),
-            _ => None,
-        })
+        }
+        Ok(vec![])
     }
 
     /// The axes of a reduction, all of them if none are given; absent if they are not constant.
     pub fn axes(&self, node: &NodeProto, rank: usize) -> Option<Vec<usize>> {
         let axes = match node.input_name(1) {
             Some(name) => self.integers(name)?,
-            None => node.ints("axes").map_or_else(|| (0..rank as i64).collect(), <[i64]>::to_vec),
+            None => node.ints("axes").unwrap_or_default().to_vec(),
         };
-        let axes = if axes.is_empty() { (0..rank as i64).collect() } else { axes };
+        let all = axes.is_empty() && node.int("noop_with_empty_axes", 0) == 0;
+        let axes = if all { (0..rank as i64).collect() } else { axes };
         axes.iter().map(|a| usize::try_from(if *a < 0 { a + rank as i64 } else { *a }).ok()).collect()
-    }
-
-    fn windowed(
-        &self,
-        node: &NodeProto,
-        input: &[Dim],
-        channels: Dim,
-        kernel: Option<Vec<usize>>,
-    ) -> Result<Option<Vec<Dim>>, OnnxError> {
-        let ([batch, _, spatial @ ..], Some(kernel)) = (input, kernel) else { return Ok(None) };
-        let Some(spatial) = fixed(spatial) else { return Ok(None) };
-        let window = Window::of(node, &spatial, &kernel)?;
-        Ok(Some([batch.clone(), channels].into_iter().chain(window.output.into_iter().map(Dim::Fixed)).collect()))
     }
 }
 
-/// Operators whose first output has the shape of their first input.
-const SAME_SHAPE: &[&str] = &[
-    "Relu",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Neg",
-    "Abs",
-    "Clip",
-    "Identity",
-    "Dropout",
-    "BatchNormalization",
-    "Cast",
-    "Sign",
-    "Erf",
-    "Softmax",
-    "Elu",
-    "Selu",
-    "Softplus",
-    "HardSigmoid",
-    "HardSwish",
-    "Reciprocal",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LRN",
-    "Gelu",
-    "Floor",
-    "Ceil",
-];
+/// A node and what is known of its inputs.
+pub(crate) struct Inputs<'a> {
+    facts: &'a Facts,
+    node: &'a NodeProto,
+}
+
+impl<'a> Inputs<'a> {
+    /// Shape of input `i`; absent if the input is or its shape cannot be told.
+    pub(crate) fn shape(&self, i: usize) -> Option<&'a [Dim]> {
+        self.node.input_name(i).and_then(|name| self.facts.shape(name))
+    }
+
+    /// Input `i`, if it is constant.
+    pub(crate) fn constant(&self, i: usize) -> Option<&'a TensorProto> {
+        self.facts.constant(self.node.input_name(i)?)
+    }
+
+    /// Input `i`, if it is a constant tensor of integers; row-major.
+    pub(crate) fn integers(&self, i: usize) -> Option<Vec<i64>> {
+        self.constant(i)?.to_i64()
+    }
+
+    /// Input `i`, if it is a short list whose entries are numbers or sizes known by name.
+    fn list(&self, i: usize) -> Option<Vec<Entry>> {
+        let name = self.node.input_name(i)?;
+        if let Some(list) = self.facts.lists.get(name) {
+            return Some(list.clone());
+        }
+        let tensor = self.facts.constant(name)?;
+        let short = element_count(&tensor.shape()).is_some_and(|n| n <= lists::LONGEST);
+        let numbers = if short { tensor.to_i64()? } else { return None };
+        Some(numbers.into_iter().map(Entry::Known).collect())
+    }
+
+    /// Input `i` as sizes; absent if one of them cannot be told or is negative.
+    pub(crate) fn sizes(&self, i: usize) -> Option<Vec<Dim>> {
+        self.list(i)?.iter().map(Entry::dim).collect()
+    }
+
+    /// Element type of the node's first output; 0 if it cannot be told.
+    fn output_type(&self) -> i32 {
+        self.node.output.first().and_then(|o| self.facts.elem_type(o)).unwrap_or(data_type::UNDEFINED)
+    }
+
+    /// An error about the node.
+    pub(crate) fn fail(&self, reason: impl Into<String>) -> OnnxError {
+        OnnxError::Node { node: self.node.label().into(), op: self.node.op_type.clone(), reason: reason.into() }
+    }
+
+    /// An axis of a value with `rank` axes, counted from the front.
+    pub(crate) fn axis(&self, axis: i64, rank: usize) -> Result<usize, OnnxError> {
+        let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        let inside = usize::try_from(wrapped).ok().filter(|a| *a < rank);
+        inside.ok_or_else(|| self.fail(format!("axis {axis} of a value with {rank} axes")))
+    }
+
+    /// Several axes, all different.
+    pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, OnnxError> {
+        let mut result: Vec<usize> = vec![];
+        for axis in axes {
+            let wrapped = self.axis(*axis, rank)?;
+            if result.contains(&wrapped) {
+                return Err(self.fail(format!("axis {axis} is named twice in {axes:?}")));
+            }
+            result.push(wrapped);
+        }
+        Ok(result)
+    }
+}
+
+/// Number of entries of a shape; absent if it overflows.
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    // An empty axis makes the whole value empty, whatever the others are.
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
+}
+
+/// Refuses fixed shapes of more than [`LARGEST`] entries.
+fn check_size(shape: &[Dim]) -> Result<(), String> {
+    let fixed: Vec<usize> = shape.iter().filter_map(Dim::fixed).collect();
+    match element_count(&fixed) {
+        Some(count) if count <= LARGEST => Ok(()),
+        _ => Err(format!("shape {} is more than the {LARGEST} entries that are allowed", show(shape))),
+    }
+}
 
 /// All axes as numbers, if they are.
 pub fn fixed(dims: &[Dim]) -> Option<Vec<usize>> {
@@ -316,49 +286,6 @@ fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
         .collect()
 }
 
-fn product(dims: &[Dim]) -> Dim {
-    match (fixed(dims), dims) {
-        (Some(sizes), _) => Dim::Fixed(sizes.iter().product()),
-        (None, [single]) => single.clone(),
-        (None, many) => {
-            // A symbol times ones is that symbol.
-            let rest: Vec<&Dim> = many.iter().filter(|d| **d != Dim::Fixed(1)).collect();
-            if let [single] = rest[..] { single.clone() } else { Dim::Symbol(show(many)) }
-        }
-    }
-}
-
-/// `-1` arrives as the symbol `"-1"`, see [`Facts::constant_value`].
-fn reshape(from: &[Dim], list: &[Dim], allow_zero: bool) -> Option<Vec<Dim>> {
-    let mut result: Vec<Dim> = list.to_vec();
-    for (axis, dim) in result.iter_mut().enumerate() {
-        if *dim == Dim::Fixed(0) && !allow_zero {
-            *dim = from.get(axis)?.clone();
-        }
-    }
-    let Some(hole) = result.iter().position(|d| *d == Dim::Symbol("-1".into())) else { return Some(result) };
-    let mut left: Vec<Dim> = from.to_vec();
-    let mut divisor = 1;
-    for (axis, dim) in result.iter().enumerate() {
-        match dim {
-            _ if axis == hole => {}
-            Dim::Fixed(n) => divisor *= n,
-            symbol => {
-                let at = left.iter().position(|d| d == symbol)?;
-                left.remove(at);
-            }
-        }
-    }
-    let symbols: Vec<Dim> = left.iter().filter(|d| d.fixed().is_none()).cloned().collect();
-    let numbers: usize = left.iter().filter_map(Dim::fixed).product();
-    result[hole] = match &symbols[..] {
-        [] if divisor > 0 && numbers.is_multiple_of(divisor) => Dim::Fixed(numbers / divisor),
-        [symbol] if numbers == divisor => symbol.clone(),
-        _ => return None,
-    };
-    Some(result)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,9 +306,8 @@ mod tests {
 
     #[test]
     fn reshape_follows_the_batch_symbol() {
-        let dims = |list: &[i64]| -> Vec<Dim> {
-            list.iter().map(|v| usize::try_from(*v).map_or(Dim::Symbol(v.to_string()), Dim::Fixed)).collect()
-        };
+        let dims = |list: &[i64]| -> Vec<Entry> { list.iter().map(|v| Entry::Known(*v)).collect() };
+        let reshape = layout::reshaped;
         let from = [Dim::from("n"), Dim::Fixed(8), Dim::Fixed(1), Dim::Fixed(1)];
         assert_eq!(reshape(&from, &dims(&[0, -1]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
         assert_eq!(reshape(&from, &dims(&[-1, 8]), false).unwrap(), [Dim::from("n"), Dim::Fixed(8)]);
