@@ -1,6 +1,8 @@
 //! Put a model's normalisation and the conversion of its float types inside its graph, so that budgets are in pixels
 //! and images are float32 whoever exported it.
 
+use std::collections::HashSet;
+
 use super::file::OnnxError;
 use super::graph::{GraphBuilder, normalize_pixels};
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, data_type};
@@ -33,6 +35,12 @@ pub fn normalized_input(model: ModelProto, mean: &[f32], std: &[f32]) -> Result<
     builder.metadata("mdprop.input_range", "0-1");
     let graph = builder.graph_mut();
     graph.node[..before].iter_mut().for_each(|node| rename_reads(node, image, &normalized));
+    // A graph may hand its input through.
+    graph
+        .output
+        .iter_mut()
+        .filter(|output| output.name == *image)
+        .for_each(|output| output.name.clone_from(&normalized));
     // The builder appended the two new nodes; evaluation order wants them first.
     let added = graph.node.len() - before;
     graph.node.rotate_right(added);
@@ -50,6 +58,9 @@ pub fn float32_border(mut model: ModelProto) -> ModelProto {
     let Some(graph) = &model.graph else { return model };
     let inputs: Vec<(String, i32)> = graph.true_inputs().filter_map(|v| Some((v.name.clone(), other(v)?))).collect();
     let outputs: Vec<(String, i32)> = graph.output.iter().filter_map(|v| Some((v.name.clone(), other(v)?))).collect();
+    // An input that is handed through needs no cast of its own, and a result that is handed out twice only one.
+    let mut seen: HashSet<String> = graph.input.iter().map(|value| value.name.clone()).collect();
+    let outputs: Vec<(String, i32)> = outputs.into_iter().filter(|(name, _)| seen.insert(name.clone())).collect();
     if inputs.is_empty() && outputs.is_empty() {
         return model;
     }

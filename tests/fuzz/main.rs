@@ -55,7 +55,10 @@ fn check(bytes: &[u8]) -> Result<Behaviour, String> {
         took = took.min(again.elapsed());
     }
     match outcome {
-        Err(_) => Err("it panicked".into()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(format!("it panicked: {}", text.unwrap_or_default()))
+        }
         Ok(_) if took > MOST_TIME => Err(format!("it took {took:?}")),
         Ok(_) if peak > MOST_MEMORY => Err(format!("it took {peak} bytes of memory")),
         Ok(behaviour) => behaviour,
@@ -92,12 +95,13 @@ impl Worker {
         Self { index, start, rng, pool, seen: HashSet::new(), keep }
     }
 
-    /// Returns the number of inputs tried, or what broke.
-    fn work(&mut self, until: Duration) -> Result<usize, String> {
+    /// Returns the number of inputs tried, or what broke: the first of each kind.
+    fn work(&mut self, until: Duration) -> Result<usize, Vec<String>> {
         let mutator = Mutator::new(&self.pool);
         let current = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("current-{}.onnx", self.index));
         let mut tried = 0;
-        while self.start.elapsed() < until {
+        let mut broken: Vec<(String, String)> = vec![];
+        while self.start.elapsed() < until && broken.len() < 20 {
             let bytes = mutator.mutant(&mut self.rng, &self.pool);
             if bytes.len() > LARGEST {
                 continue;
@@ -112,11 +116,12 @@ impl Worker {
             tried += 1;
             match result {
                 Err(reason) => {
-                    return Err(format!(
-                        "{}: {reason} (input {tried} of thread {})",
-                        write_down(&bytes).display(),
-                        self.index
-                    ));
+                    let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+                    if broken.iter().all(|(known, _)| *known != kind) {
+                        let file = write_down(&bytes);
+                        let text = format!("{}: {reason} (input {tried} of thread {})", file.display(), self.index);
+                        broken.push((kind, text));
+                    }
                 }
                 Ok(behaviour) if self.seen.insert(behaviour.0) && self.pool.len() < 4096 => {
                     if let Some(folder) = self.keep.as_ref().filter(|_| bytes.len() < 4096) {
@@ -127,7 +132,8 @@ impl Worker {
                 Ok(_) => {}
             }
         }
-        Ok(tried)
+        let broken: Vec<String> = broken.into_iter().map(|(_, text)| text).collect();
+        if broken.is_empty() { Ok(tried) } else { Err(broken) }
     }
 }
 
@@ -177,11 +183,16 @@ fn every_cut_of_a_file_is_refused_or_read() {
 
 #[test]
 fn mutants_break_nothing() {
+    // What panics is reported with its input; the place is in the message only here.
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        eprintln!("{}", text.lines().take(2).collect::<Vec<_>>().join(" "));
+    }));
     let until = Duration::from_secs(seconds());
     let start = Instant::now();
     let seeds = seeds::all().into_iter().chain(seeds::readable()).map(|(_, bytes)| bytes);
     let pool: Vec<Vec<u8>> = seeds.chain(corpus().into_iter().map(|(_, bytes)| bytes)).collect();
-    let results: Vec<Result<usize, String>> = std::thread::scope(|scope| {
+    let results: Vec<Result<usize, Vec<String>>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS)
             .map(|index| {
                 let pool = pool.clone();
@@ -191,7 +202,7 @@ fn mutants_break_nothing() {
         scope.spawn(move || watch(start, until));
         workers.into_iter().map(|w| w.join().unwrap()).collect()
     });
-    let tried: usize = results.into_iter().map(|r| r.unwrap_or_else(|reason| panic!("{reason}"))).sum();
+    let tried: usize = results.into_iter().map(|r| r.unwrap_or_else(|broken| panic!("{}", broken.join("\n")))).sum();
     eprintln!("{tried} inputs");
     assert!(tried > 500, "only {tried} inputs in {until:?}: too few to mean anything");
 }

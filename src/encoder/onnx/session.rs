@@ -7,6 +7,7 @@ use ort::value::Tensor;
 use super::Runtime;
 use super::weights::{self, Weights};
 use crate::encoder::EncoderError;
+use crate::onnx::graph::OPSET;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::split;
 
@@ -41,7 +42,18 @@ pub(super) fn open(
         }
         builder.commit_from_memory(&graph)
     };
-    build().map_err(failed(name))
+    build().map_err(|e| EncoderError::Runtime { name: name.into(), reason: explained(e.message(), model) })
+}
+
+/// The runtime's words, and what to do where they do not say.
+fn explained(reason: &str, model: &ModelProto) -> String {
+    if reason.contains("opset") && model.opset() > OPSET {
+        return format!(
+            "the file uses operator set {}, export it again with opset {OPSET} if that is too new ({reason})",
+            model.opset()
+        );
+    }
+    reason.into()
 }
 
 /// A tensor that owns its numbers.
