@@ -24,6 +24,8 @@ pub struct EncoderSpec {
     pub provider: String,
     /// What a reader of numbers measured on it should know, such as that a float32 copy was attacked; often nothing.
     pub notes: Vec<String>,
+    /// Nodes whose gradient is a straight-through one, known once a descent was opened. Empty: the gradient is exact.
+    pub straight_through: Vec<String>,
 }
 
 /// How one distance enters the loss.
@@ -133,7 +135,9 @@ pub enum EncoderError {
         reason: String,
     },
     /// No gradient rule.
-    #[error("{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work")]
+    #[error(
+        "{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work, and straight_through = true in the card passes rounding and quantisation through"
+    )]
     NoGradient {
         /// File or model.
         name: String,
@@ -160,6 +164,15 @@ pub enum EncoderError {
         what: &'static str,
         /// Position in the batch.
         sample: usize,
+    },
+    /// A provider that is missing or did not do the work.
+    #[error("{name}: {source}")]
+    Provider {
+        /// File or model.
+        name: String,
+        /// What is wrong and what helps.
+        #[source]
+        source: onnx::ProviderError,
     },
     /// The runtime failed.
     #[error("{name}: ONNX Runtime failed: {reason}")]

@@ -9,7 +9,7 @@ use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
 use super::proto::{AttributeProto, ModelProto, data_type};
 use super::shape::{Facts, fixed, show};
-use super::{compact, opset, promote, validate, wrap};
+use super::{compact, inline, opset, promote, validate, wrap};
 
 /// How distances enter the loss; the same choice as `encoder::Distance`, which a lower layer may not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +92,13 @@ pub struct Signature {
 /// [`OnnxError::Graph`] saying what was found and what is wanted; [`OnnxError::Fault`] naming a value that is too large.
 pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
     let fail = |reason: String| Err(OnnxError::Graph(format!("not an image encoder: {reason}")));
+    let written_out;
+    let model = if model.functions.is_empty() {
+        model
+    } else {
+        written_out = inline::functions(model.clone())?;
+        &written_out
+    };
     let Some(graph) = &model.graph else { return fail("no graph".into()) };
     let inputs: Vec<_> = graph.true_inputs().collect();
     let names = |list: &[&super::proto::ValueInfoProto]| {
@@ -143,7 +150,7 @@ pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
 /// [`OnnxError::Graph`] if the model is no image encoder or its image size is not fixed; [`OnnxError::NoRule`] or
 /// [`OnnxError::Node`] naming the node that cannot be differentiated.
 pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGraph, OnnxError> {
-    let model = wrap::float32_border(model);
+    let model = wrap::float32_border(inline::functions(model)?);
     let promoted = promote::is_needed(&model);
     let model = compact::widen(if promoted { promote::to_float32(model) } else { model });
     let signature = signature(&model)?;
@@ -161,6 +168,7 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         // Declared inner shapes may carry another batch size.
         graph.value_info.clear();
     }
+    let model = inline::branches(model)?;
     let facts = Facts::infer(model.graph.as_ref().unwrap_or(&super::proto::GraphProto::default()))?;
     let mut b = GraphBuilder::extend(model);
 
@@ -234,6 +242,23 @@ pub fn with_batch_size(model: ModelProto, batch_size: usize) -> ModelProto {
         }
     }
     model
+}
+
+/// Fixes height and width of the image input where the file leaves them open.
+pub fn fix_sides(model: &mut ModelProto, sides: [usize; 2]) {
+    if let (Ok(signature), Some(graph)) = (signature(model), &mut model.graph) {
+        let mut shape = signature.input_dims.to_vec();
+        let open = shape[2..].iter_mut().zip(sides).filter(|(dim, _)| dim.fixed().is_none());
+        let mut changed = false;
+        for (dim, side) in open {
+            *dim = Dim::Fixed(side);
+            changed = true;
+        }
+        if changed {
+            fix_input(graph, &signature.input, &shape);
+            graph.value_info.clear();
+        }
+    }
 }
 
 fn fix_input(graph: &mut super::proto::GraphProto, input: &str, shape: &[Dim]) {

@@ -57,6 +57,11 @@ impl GraphBuilder {
         name
     }
 
+    /// Keeps a name from being given out.
+    pub(super) fn reserve(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
+    }
+
     /// Declares a graph input; returns its name, which is `name` unless that is taken.
     pub fn input(&mut self, name: &str, elem_type: i32, dims: &[Dim]) -> String {
         let name = self.unique(name);
@@ -136,6 +141,19 @@ impl GraphBuilder {
     pub fn metadata(&mut self, key: &str, value: &str) {
         self.model.metadata_props.retain(|p| p.key != key);
         self.model.metadata_props.push(StringStringEntryProto { key: key.into(), value: value.into() });
+    }
+
+    /// Gives the last node's only output another name, one that readers already have.
+    pub(super) fn rename_last_output(&mut self, name: &str) {
+        if let Some(output) = self.graph.node.last_mut().and_then(|node| node.output.first_mut()) {
+            *output = name.into();
+            self.taken.insert(name.into());
+        }
+    }
+
+    /// The operator set of the graph.
+    pub fn opset(&self) -> i64 {
+        self.model.opset()
     }
 
     /// What was built so far.

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attack_graph;
 pub mod compact;
+pub mod describe;
 pub mod differentiate;
 pub mod element;
 pub mod equation;
@@ -16,6 +17,7 @@ pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod graph;
+pub mod inline;
 pub mod interpret;
 pub mod opset;
 pub mod promote;

@@ -138,7 +138,12 @@ pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
         let coordinates: Vec<f32> = (0..output).map(|i| kernel.coordinate(&line, i)).collect();
         let outside: Vec<bool> = coordinates.iter().map(|x| crops && (*x < 0.0 || *x > (input - 1) as f32)).collect();
         let taps = coordinates.iter().zip(&outside);
-        let taps = taps.map(|(x, outside)| if *outside { vec![] } else { kernel.taps(&line, *x) }).collect();
+        let taps: Vec<Vec<(usize, f64)>> =
+            taps.map(|(x, outside)| if *outside { vec![] } else { kernel.taps(&line, *x) }).collect();
+        // The whole axis as region of interest.
+        if input == output && taps.iter().enumerate().all(|(i, taps)| *taps == [(i, 1.0)]) {
+            continue;
+        }
         result.push(ResizedAxis { axis, input, taps, outside });
     }
     Ok(Some(result))

@@ -26,10 +26,13 @@ pub fn run(bytes: &[u8]) -> Result<Behaviour, String> {
     });
     words.extend(validate::infinite_weights(&model).into_iter().map(|_| "infinite".to_string()));
     again(&model)?;
-    let wrapped = wrap::normalized_input(model.clone(), &[0.5; 3], &[0.25; 3]);
-    words.push(match wrapped {
-        Ok(mut wrapped) => {
-            validate::validate(&mut wrapped).map_err(|e| format!("the normalised model is none: {e}"))?;
+    let side = match attack_graph::signature(&model) {
+        Ok(signature) => signature.input_dims[3].fixed().unwrap_or(8).clamp(1, 64),
+        Err(_) => 8,
+    };
+    words.push(match wrap::adapt(model.clone(), &wrap::Wrapping::default(), side) {
+        Ok(mut adapted) => {
+            validate::validate(&mut adapted.model).map_err(|e| format!("the adapted model is none: {e}"))?;
             String::new()
         }
         Err(error) => error.to_string(),

@@ -54,6 +54,7 @@ fn moved(image: usize, by: f32) -> Moved {
         std: vec![1.0; 3],
         provider: "cpu".into(),
         notes: vec![],
+        straight_through: vec![],
     };
     Moved { spec, model: model(), image, by, seen: 0 }
 }
