@@ -42,11 +42,11 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// As [`OnnxError::Invalid`], for a model that is in memory only.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(Box<Fault>),
     /// Weights in a second file that cannot be read.
     #[error("{}: tensor `{tensor}` is in the file `{location}`, which cannot be used: {fault}", path.display())]
     ExternalData {
@@ -57,7 +57,7 @@ pub enum OnnxError {
         /// The second file, as written in the first.
         location: String,
         /// Why not.
-        fault: ExternalFault,
+        fault: Box<ExternalFault>,
     },
     /// More than a protobuf message can hold, although the large weights are kept outside.
     #[error(
@@ -94,4 +94,10 @@ pub enum OnnxError {
     /// The graph as a whole does not fit its use.
     #[error("{0}")]
     Graph(String),
+}
+
+impl From<Fault> for OnnxError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
 }

@@ -163,7 +163,7 @@ impl Files<'_> {
             path: self.model.to_path_buf(),
             tensor: tensor.name.clone(),
             location,
-            fault,
+            fault: fault.into(),
         })?;
         tensor.raw_data = Some(bytes);
         tensor.external_data.clear();

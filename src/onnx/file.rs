@@ -38,7 +38,7 @@ pub fn parts(path: &Path) -> Result<Vec<PathBuf>, OnnxError> {
             path: path.to_path_buf(),
             tensor: "(any)".into(),
             location,
-            fault,
+            fault: fault.into(),
         })?);
     }
     Ok(files)
@@ -77,7 +77,8 @@ fn finish(mut model: ModelProto, path: &Path) -> Result<ModelProto, OnnxError> {
         Ok(()) => {}
         Err(never) => match never {},
     }
-    validate::validate(&mut model).map_err(|fault| OnnxError::Invalid { path: path.to_path_buf(), fault })?;
+    validate::validate(&mut model)
+        .map_err(|fault| OnnxError::Invalid { path: path.to_path_buf(), fault: fault.into() })?;
     Ok(model)
 }
 

@@ -193,9 +193,9 @@ pub enum Fault {
         /// Its shape.
         shape: String,
         /// Its elements.
-        elements: u128,
+        elements: u64,
         /// Most elements allowed.
-        limit: u128,
+        limit: u64,
     },
 }
 
@@ -230,7 +230,7 @@ pub fn validate(model: &mut ModelProto) -> Result<(), Fault> {
 }
 
 /// Most elements of one value, batch axis aside: 8 GB in float32, more than any image encoder needs for one image.
-const MOST_ELEMENTS: u128 = 1 << 31;
+const MOST_ELEMENTS: u64 = 1 << 31;
 
 /// Refuses a graph one of whose values would be larger than any machine holds, before a runtime tries to make it.
 /// Axes known by name only count as 1, values without known shape not at all.
@@ -241,7 +241,7 @@ pub fn value_sizes<'a>(graph: &GraphProto, shape: impl Fn(&str) -> Option<&'a [D
     for node in &graph.node {
         for value in node.output.iter().filter(|o| !o.is_empty()) {
             let Some(dims) = shape(value) else { continue };
-            let elements = dims.iter().filter_map(Dim::fixed).fold(1u128, |n, d| n.saturating_mul(d as u128));
+            let elements = dims.iter().filter_map(Dim::fixed).fold(1u64, |n, d| n.saturating_mul(d as u64));
             if elements > MOST_ELEMENTS {
                 return Err(Fault::ValueTooLarge {
                     value: value.clone(),
