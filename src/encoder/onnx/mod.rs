@@ -282,7 +282,6 @@ impl OnnxEncoder {
             ];
             self.prove_provider(&graph.model, &inputs.map(|(name, shape)| (name.clone(), shape)))?;
         }
-        // The names are still needed, the weights are not.
         graph.model = ModelProto::default();
         self.attacks.insert(distance, Attack { names: graph, sessions });
         Ok(())
@@ -313,6 +312,10 @@ impl OnnxEncoder {
 impl Encoder for OnnxEncoder {
     fn spec(&self) -> &EncoderSpec {
         &self.spec
+    }
+
+    fn pass_size(&self) -> usize {
+        self.batch_size
     }
 
     fn embed(&mut self, images: &Images) -> Result<Embeddings, EncoderError> {

@@ -32,8 +32,9 @@ struct Shared {
     _origin: Bytes,
 }
 
-/// Where a value's numbers begin must be a multiple of this: the widest vector of the kernels.
-const ALIGNMENT: usize = 64;
+/// Where a value's numbers begin must be a multiple of this: what every allocation gives, and more than any element
+/// needs. (The kernels read vectors without regard to alignment.)
+const ALIGNMENT: usize = 16;
 
 impl Weights {
     /// The value of a weight; absent for element types that are not handed over so.
