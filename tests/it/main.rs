@@ -6,6 +6,7 @@ mod bad_input;
 mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
+mod hostile;
 mod layering;
 mod metrics;
 #[cfg(feature = "train")]
