@@ -1,9 +1,9 @@
 //! Measurements grouped: model × condition over training seeds. Nothing here formats a page.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use crate::record::{Measurement, Run};
-use crate::stats::seeds;
+use super::seed_mean::{IntervalKind, SeedMean, seed_mean};
+use crate::record::{Estimate, Measurement, Run};
 
 /// One column of the headline table: what was done to the queries and which branch answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,34 +90,6 @@ impl Condition {
     }
 }
 
-/// What an interval is an interval of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum IntervalKind {
-    /// One seed: uncertainty from the queries alone.
-    Queries,
-    /// Two seeds: from the lower end of the lower seed's query interval to the upper end of the upper one's.
-    Envelope,
-    /// Three seeds or more: Student's interval of the mean, never narrower than the mean query interval.
-    Mean,
-}
-
-impl IntervalKind {
-    /// For a footnote.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Queries => "one seed: 95 % interval over queries; it says nothing about training again",
-            Self::Envelope => {
-                "two seeds: the range that covers both seeds' 95 % query intervals; two seeds are too few for an \
-                 interval of the mean"
-            }
-            Self::Mean => {
-                "three seeds or more: 95 % Student interval of the mean over seeds, never narrower than the mean query \
-                 interval"
-            }
-        }
-    }
-}
-
 /// recall@1 of one model under one condition, over its seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
@@ -127,23 +99,6 @@ pub struct Cell {
     pub failed_checks: Vec<String>,
     /// Errors of trials that failed.
     pub errors: Vec<String>,
-}
-
-/// A mean over seeds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeedMean {
-    /// Mean share.
-    pub value: f64,
-    /// Lower end, in `[0, 1]`.
-    pub low: f64,
-    /// Upper end, in `[0, 1]`.
-    pub high: f64,
-    /// What the interval is.
-    pub kind: IntervalKind,
-    /// Number of seeds.
-    pub seeds: usize,
-    /// Fewest queries of its trials.
-    pub queries: u32,
 }
 
 /// A model and its cells, one per condition.
@@ -268,8 +223,8 @@ fn family(c: &Condition) -> Family {
     (c.dataset.clone(), c.attack.clone(), c.crafted_on.clone(), c.answered_by.clone())
 }
 
-fn recall_at_1(m: &Measurement) -> Option<crate::record::Estimate> {
-    m.recall.iter().find(|r| r.k == 1).map(|r| r.estimate).filter(|_| m.error.is_none())
+fn recall_at_1(m: &Measurement) -> Option<Estimate> {
+    m.recall.iter().find(|r| r.k == 1).map(|r| r.estimate)
 }
 
 fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Option<ModelRow> {
@@ -278,7 +233,7 @@ fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Opt
     let cell = |c: &Condition| {
         let rows: Vec<&Measurement> = rows.iter().copied().filter(|m| c.matches(m)).collect();
         (!rows.is_empty()).then(|| Cell {
-            recall: seed_mean(&rows),
+            recall: seed_mean(&rows, (0.0, 1.0), recall_at_1),
             failed_checks: rows
                 .iter()
                 .flat_map(|m| m.checks.iter().filter(|c| !c.passed).map(move |c| (m.model_seed, c)))
@@ -291,37 +246,6 @@ fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Opt
         })
     };
     Some(ModelRow { model: id.to_string(), training, style, cells: conditions.iter().map(cell).collect() })
-}
-
-/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once.
-fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
-    let mut by_seed: BTreeMap<u64, Vec<crate::record::Estimate>> = BTreeMap::new();
-    let mut queries = u32::MAX;
-    for m in rows {
-        if let Some(estimate) = recall_at_1(m) {
-            by_seed.entry(m.model_seed).or_default().push(estimate);
-            queries = queries.min(m.queries);
-        }
-    }
-    let average = |list: &[crate::record::Estimate], get: fn(&crate::record::Estimate) -> f64| {
-        list.iter().map(get).sum::<f64>() / list.len() as f64
-    };
-    let column = |get: fn(&crate::record::Estimate) -> f64| by_seed.values().map(|l| average(l, get)).collect();
-    let (values, lows, highs): (Vec<f64>, Vec<f64>, Vec<f64>) =
-        (column(|e| e.value), column(|e| e.low), column(|e| e.high));
-    let n = values.len() as f64;
-    let summary = seeds::summarise(&values)?;
-    let (low, high) = (lows.iter().sum::<f64>() / n, highs.iter().sum::<f64>() / n);
-    let (kind, low, high) = match (summary.seeds, summary.interval) {
-        (3.., Some(t)) => (IntervalKind::Mean, low.min(t.low), high.max(t.high)),
-        (2, _) => {
-            let low = lows.iter().copied().fold(f64::INFINITY, f64::min);
-            (IntervalKind::Envelope, low, highs.iter().copied().fold(f64::NEG_INFINITY, f64::max))
-        }
-        _ => (IntervalKind::Queries, low, high),
-    };
-    let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
-    Some(SeedMean { value: summary.mean, low, high, kind, seeds: summary.seeds, queries })
 }
 
 #[cfg(test)]

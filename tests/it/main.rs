@@ -7,10 +7,12 @@ mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
 mod layering;
+mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
 mod setup;
+mod verify;
 
 /// The program, to be run in the repository's root.
 fn program() -> assert_cmd::Command {
