@@ -243,7 +243,9 @@ impl<'a> Tape<'a> {
         if from == to {
             return Ok(gradient.to_string());
         }
-        let lead = from.len() - to.len();
+        let lead = from.len().checked_sub(to.len());
+        let lead =
+            lead.ok_or_else(|| self.unsupported(node, format!("{} is no broadcast of {}", show(from), show(to))))?;
         let spread = |axis: &usize| *axis < lead || (to[axis - lead] == Dim::Fixed(1) && from[*axis] != Dim::Fixed(1));
         let axes: Vec<i64> = (0..from.len()).filter(spread).map(|a| a as i64).collect();
         let mut gradient = gradient.to_string();
