@@ -36,8 +36,8 @@ pub struct Facts {
     types: HashMap<String, i32>,
     lists: HashMap<String, Vec<Entry>>,
     constants: HashMap<String, TensorProto>,
-    /// Entries read and written by evaluating constant parts so far.
-    work: usize,
+    /// Spent on evaluating constant parts so far.
+    work: evaluate::Work,
 }
 
 /// Shapes of a node's outputs, in order; those behind the end are unknown. Absent if the operator is of another family.

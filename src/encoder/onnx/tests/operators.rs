@@ -100,7 +100,7 @@ fn emitted_graphs_load_at_newer_operator_sets() {
         for version in [19, 21, 23, 25, NEWEST] {
             let mut model = graph.model.clone();
             model.opset_import[0].version = version;
-            if let Err(error) = session::open(&runtime(), "net", &model) {
+            if let Err(error) = session::open(&runtime(), "net", &model, Provider::Cpu) {
                 panic!("{name} at set {version}: {error}");
             }
         }
