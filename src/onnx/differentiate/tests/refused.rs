@@ -76,7 +76,7 @@ fn layouts_that_depend_on_the_image() {
         let shape = net.b.list(&[-1, 2, 1, 1]);
         net.op("Reshape", &[&cut, &shape])
     });
-    assert!(error.contains("(Slice): starts, ends, axes and steps are not constant"), "{error}");
+    assert!(error.ends_with("cannot be told, because that of node `slice/Slice` (Slice) cannot"), "{error}");
     let error = refusal(|net| {
         let indices = net.b.constant_i64("indices", &[1, 1], &[0]);
         let zero = net.b.list(&[0]);
