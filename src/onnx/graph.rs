@@ -123,6 +123,16 @@ impl GraphBuilder {
         name
     }
 
+    /// Weights of a depthwise 1×1 convolution that multiplies by `value`, `[channels, 1, 1, 1]`; equal ones are shared.
+    pub fn channel_factors(&mut self, channels: usize, value: f32) -> String {
+        let name = format!("channels_{channels}_{:08x}", value.to_bits());
+        if self.taken.insert(name.clone()) {
+            let values = vec![value; channels];
+            self.graph.initializer.push(TensorProto::from_f32(&name, &[channels, 1, 1, 1], &values));
+        }
+        name
+    }
+
     /// An int64 list; equal ones are shared.
     pub fn list(&mut self, values: &[i64]) -> String {
         let text: Vec<String> = values.iter().map(i64::to_string).collect();

@@ -8,7 +8,7 @@ use crate::metric::kind::Scope;
 use crate::progress::Silent;
 use crate::record::Measurement;
 use crate::rng;
-use crate::suite::attack::{EpsilonList, RandomStart};
+use crate::suite::attack::{EpsilonList, RandomStart, Stop};
 use crate::units::PixelAmount;
 
 /// Twelve classes of six 4 × 4 images: a class is a pattern, an image the pattern with noise.
@@ -50,7 +50,15 @@ fn levels(n: u32) -> Epsilon {
 fn pgd(epsilon: &Epsilon) -> Method {
     let epsilon = EpsilonList(vec![epsilon.clone()]);
     let random_start = RandomStart::Uniform;
-    Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 1, random_start, allow_overshoot: false }
+    Method::Pgd {
+        epsilon,
+        step_size: None,
+        steps: 8,
+        restarts: 1,
+        random_start,
+        allow_overshoot: false,
+        stop: Stop::Never,
+    }
 }
 
 struct Bench {
@@ -289,4 +297,34 @@ fn refuses_what_does_not_fit_and_stops_when_asked() {
     bench = Bench::new();
     bench.cancel.cancel();
     assert!(text(&bench, &single, Side::Query).contains("stopped by the user"));
+}
+
+/// A trial that leaves broken queries alone: the same whatever the batch, and never weaker than the full search, since
+/// the iterate that the full search keeps is one of those that were judged.
+#[test]
+fn queries_that_are_broken_are_left_alone_and_stay_broken() {
+    let epsilon = levels(20);
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let method = |stop| {
+        let (epsilon, random_start) = (EpsilonList(vec![epsilon.clone()]), RandomStart::Uniform);
+        Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 2, random_start, allow_overshoot: false, stop }
+    };
+    let (never, broken) = (method(Stop::Never), method(Stop::Broken));
+    let attack = |method| AttackInput { name: "a", goal: &goal, method, epsilon: &epsilon, side: Side::Query };
+    let mut bench = Bench::new();
+    let (full, _) = bench.run(Some(attack(&never))).unwrap();
+    let (hunted, row) = bench.run(Some(attack(&broken))).unwrap();
+    assert!(hunted.checks.iter().all(|c| c.passed), "{:?}", hunted.checks);
+    assert_eq!(row.method, "pgd");
+    let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
+    assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
+    for (full, hunted) in full.queries.iter().zip(&hunted.queries) {
+        assert!(full.first_hit <= 1 || hunted.first_hit > 1, "query {} recovered", full.query);
+        assert_eq!(full.targets, hunted.targets);
+    }
+    assert_eq!(full.kept.iter().map(|k| k.0).collect::<Vec<_>>(), hunted.kept.iter().map(|k| k.0).collect::<Vec<_>>());
+    for batch_size in [1, 3, 36, 100] {
+        bench.batch_size = batch_size;
+        assert_eq!(bench.run(Some(attack(&broken))).unwrap().0, hunted, "batch size {batch_size}");
+    }
 }

@@ -218,9 +218,15 @@ impl OnnxEncoder {
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         self.spec.straight_through.clone_from(&graph.straight_through);
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
-        while sessions.len() < wanted {
-            sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model, self.provider)?);
+        let encoded = onnx::encode(&graph.model);
+        if self.provider == Provider::Cpu {
+            // The names are still needed, the weights are not: while a session opens, memory is at its peak.
+            graph.model = ModelProto::default();
         }
+        while sessions.len() < wanted {
+            sessions.push(session::open_encoded(&self.runtime, &self.spec.name, &encoded, self.provider)?);
+        }
+        drop(encoded);
         if self.provider != Provider::Cpu && !self.attacks.contains_key(&distance) {
             let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);
             let image = vec![n, c, h, w];
@@ -234,7 +240,6 @@ impl OnnxEncoder {
             ];
             self.prove_provider(&graph.model, &inputs.map(|(name, shape)| (name.clone(), shape)))?;
         }
-        // The names are still needed, the weights are not.
         graph.model = ModelProto::default();
         self.attacks.insert(distance, Attack { names: graph, sessions });
         Ok(())
@@ -265,6 +270,10 @@ impl OnnxEncoder {
 impl Encoder for OnnxEncoder {
     fn spec(&self) -> &EncoderSpec {
         &self.spec
+    }
+
+    fn pass_size(&self) -> usize {
+        self.batch_size
     }
 
     fn embed(&mut self, images: &Images) -> Result<Embeddings, EncoderError> {

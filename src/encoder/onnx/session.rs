@@ -29,6 +29,17 @@ pub(super) fn open(
     open_with(runtime, name, model, Rewriting::On, provider, None)
 }
 
+/// As [`open`], for a model that is already encoded.
+pub(super) fn open_encoded(
+    runtime: &Runtime,
+    name: &str,
+    model: &[u8],
+    provider: Provider,
+) -> Result<Session, EncoderError> {
+    let builder = builder(runtime, Rewriting::On).map_err(failed(name))?;
+    on_provider(name, builder, provider)?.commit_from_memory(model).map_err(failed(name))
+}
+
 /// As [`open`], with the runtime's rewriting on or off, and with a profile whose file name begins with `profile`.
 pub(super) fn open_with(
     runtime: &Runtime,
