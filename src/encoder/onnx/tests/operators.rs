@@ -103,7 +103,8 @@ fn emitted_graphs_load_at_newer_operator_sets() {
         for version in [19, 21, 23, 25, NEWEST] {
             let mut model = graph.model.clone();
             model.opset_import[0].version = version;
-            if let Err(error) = session::open(&runtime(), "net", &model, Provider::Cpu) {
+            let mut weights = Weights::default();
+            if let Err(error) = session::open(&runtime(), "net", &model, Provider::Cpu, &mut weights) {
                 panic!("{name} at set {version}: {error}");
             }
         }
