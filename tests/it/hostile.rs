@@ -189,7 +189,7 @@ fn structures() -> Vec<Case> {
                 b.named_node("ConstantOfShape", "huge", &[&shape], vec![]);
                 *m = b.finish();
             }),
-            &["`huge`", "2500000000 elements", "ConstantOfShape"],
+            &["`huge/ConstantOfShape`", "[50000, 50000]", "2147483648"],
         ),
         (
             "sparse weights",
@@ -207,13 +207,8 @@ fn signatures() -> Vec<Case> {
             broken(|m| m.graph.as_mut().unwrap().input.push(declared("second", &[1.into()]))),
             &["2 inputs (`image` float32", "wanted one image"],
         ),
-        (
-            "two outputs",
-            broken(|m| m.graph.as_mut().unwrap().output.push(declared("features", &["n".into()]))),
-            &["2 outputs (`embedding`, `features`)", "wanted one embedding"],
-        ),
-        ("bytes as input", broken(|m| retype(m, data_type::UINT8)), &["`image` is uint8, wanted float32"]),
-        ("text as input", broken(|m| retype(m, data_type::STRING)), &["`image` is string, wanted float32"]),
+        ("bytes as input", broken(|m| retype(m, data_type::UINT8)), &["`image` uint8", "export it with a float32 input"]),
+        ("text as input", broken(|m| retype(m, data_type::STRING)), &["`image` string", "wanted float32"]),
         (
             "an image without rows",
             broken(|m| {
@@ -221,14 +216,6 @@ fn signatures() -> Vec<Case> {
                 *input = declared("image", &["n".into(), 3.into(), 0.into(), 24.into()]);
             }),
             &["`image` declares the size 0 on axis 2"],
-        ),
-        (
-            "a map instead of an embedding",
-            broken(|m| {
-                let graph = m.graph.as_mut().unwrap();
-                graph.output[0] = declared("pooled", &["n".into(), 4.into(), 1.into(), 1.into()]);
-            }),
-            &["output `pooled` has shape [n, 4, 1, 1], wanted [n, d]"],
         ),
         (
             "embeddings that are no numbers",

@@ -138,10 +138,9 @@ impl Adapted {
 pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Result<Adapted, OnnxError> {
     let mut notes = Vec::new();
     let model = float32_border(model);
-    // Before a runtime is asked to make such a value. What inference cannot tell of a damaged graph is told later.
-    if let (Ok(graph), Ok(facts)) = (graph_of(&model), graph_of(&model).and_then(Facts::infer)) {
-        validate::value_sizes(graph, |value| facts.shape(value))?;
-    }
+    // Before a runtime is asked to make a value that no machine holds.
+    let facts = Facts::infer(graph_of(&model)?)?;
+    validate::value_sizes(graph_of(&model)?, |value| facts.shape(value))?;
     let frame = Frame::of(graph_of(&model)?, wrapping, image_size, &mut notes)?;
     let mut builder = GraphBuilder::extend(model);
     let opset = builder.opset();
