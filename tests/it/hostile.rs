@@ -207,7 +207,11 @@ fn signatures() -> Vec<Case> {
             broken(|m| m.graph.as_mut().unwrap().input.push(declared("second", &[1.into()]))),
             &["2 inputs (`image` float32", "wanted one image"],
         ),
-        ("bytes as input", broken(|m| retype(m, data_type::UINT8)), &["`image` uint8", "export it with a float32 input"]),
+        (
+            "bytes as input",
+            broken(|m| retype(m, data_type::UINT8)),
+            &["`image` uint8", "export it with a float32 input"],
+        ),
         ("text as input", broken(|m| retype(m, data_type::STRING)), &["`image` string", "wanted float32"]),
         (
             "an image without rows",
