@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bad_input;
+mod exports;
 #[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
@@ -10,6 +11,7 @@ mod layering;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
+mod retrieval;
 mod setup;
 
 /// The program, to be run in the repository's root.
