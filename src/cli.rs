@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::encoder::onnx::Provider;
+use crate::metric::kind::Metric;
+use crate::onnx::wrap::{Colour, Layout};
+
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 #[derive(Debug, Parser)]
 #[command(name = "mdprop", version, max_term_width = 100)]
@@ -28,8 +32,14 @@ pub enum Command {
     Plan(PlanArgs),
     /// Write the report of a finished run again.
     Report(ReportArgs),
+    /// Look at somebody else's ONNX file: what it is, and whether attacks on it can be believed.
+    Verify(VerifyArgs),
+    /// Every metric of embeddings that another program made.
+    Metrics(MetricsArgs),
     /// List, fetch or verify data sets.
     Data(DataArgs),
+    /// Print the table of ONNX operators that can be differentiated.
+    Operators,
     /// Say what is installed, what is found and what is wrong.
     Doctor(DoctorArgs),
 }
@@ -62,6 +72,9 @@ pub struct RunArgs {
     /// Device of training: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Who computes in ONNX Runtime: cpu or cuda. The run stops if another one did.
+    #[arg(long, default_value = "cpu")]
+    pub provider: Provider,
     /// Threads; default all cores. Results do not depend on it.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
@@ -71,6 +84,77 @@ pub struct RunArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The file, such as encoder.onnx, or a card, such as models/foreign.toml.
+    pub model: PathBuf,
+    /// A card whose keys hold for the file (its `onnx` is not used); flags overrule it.
+    #[arg(long, value_name = "CARD.toml")]
+    pub card: Option<PathBuf>,
+    /// Name of the image input.
+    #[arg(long, value_name = "NAME")]
+    pub input: Option<String>,
+    /// Name of the output that is the embedding.
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// Order of the input's axes: nchw or nhwc.
+    #[arg(long, value_parser = word::<Layout>)]
+    pub layout: Option<Layout>,
+    /// Order of the channels: rgb, bgr or grey.
+    #[arg(long, value_parser = word::<Colour>)]
+    pub colour: Option<Colour>,
+    /// What black and white are for the model, such as 0,255.
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', allow_hyphen_values = true)]
+    pub range: Option<Vec<f32>>,
+    /// What the model expects subtracted, in the unit of the range: one number, or one for each channel.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Option<Vec<f32>>,
+    /// What the model expects divided by, in the unit of the range.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub std: Option<Vec<f32>>,
+    /// Side of the square images, where the file leaves it open or the card resizes.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub image_size: Option<u32>,
+    /// Folder with pictures to try, sub-folders included; built-in drawings if left out.
+    #[arg(long, value_name = "FOLDER")]
+    pub images: Option<PathBuf>,
+    /// Noise images and pictures to try, each.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub count: u32,
+    /// Random directions for each of them.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub directions: u32,
+    /// Seed of noise, targets and directions.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Images at once, where the file allows it.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+    /// Pass operators without a gradient straight through; every number made so is marked.
+    #[arg(long)]
+    pub straight_through: bool,
+    /// Who computes in ONNX Runtime: cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    pub provider: Provider,
+    /// Threads of the float64 differences; default all cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// A word that a card's key takes.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let value: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        serde::de::IntoDeserializer::into_deserializer(text);
+    T::deserialize(value).map_err(|e| e.to_string())
 }
 
 /// Arguments of `plan`.
@@ -91,6 +175,40 @@ pub struct PlanArgs {
 pub struct ReportArgs {
     /// A run folder, such as reports/runs/demo.
     pub run: PathBuf,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Embeddings, one row an image: a .npy file [n, d], or .safetensors with the tensor `embeddings`.
+    pub embeddings: PathBuf,
+    /// Their classes, one a row: a .npy file of whole numbers, .safetensors with `labels`, or a text file with one a line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: PathBuf,
+    /// Embeddings that are searched instead; without it every image searches all the others.
+    #[arg(long, value_name = "FILE", requires = "gallery_labels")]
+    pub gallery: Option<PathBuf>,
+    /// Classes of the gallery.
+    #[arg(long, value_name = "FILE", requires = "gallery")]
+    pub gallery_labels: Option<PathBuf>,
+    /// Every k of recall@k.
+    #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..))]
+    pub recall_at: Vec<u32>,
+    /// Further metrics by the names of docs/metrics.md; default: those of a suite.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub metrics: Vec<Metric>,
+    /// Search by cosine instead of Euclidean distance; the same for unit rows.
+    #[arg(long)]
+    pub cosine: bool,
+    /// Clusters of k-means for nmi, ami and pairwise-f1; default: as many as there are classes.
+    #[arg(long, value_name = "K")]
+    pub clusters: Option<usize>,
+    /// Seed of bootstrap and k-means.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `data`.
@@ -122,7 +240,7 @@ pub enum DataAction {
 /// Which data set.
 #[derive(Debug, Clone, Args)]
 pub struct DataSetArgs {
-    /// Its id: emoji, glyphs.
+    /// Its id (emoji, glyphs), or a suite whose data set is meant.
     pub id: String,
     /// Side of the square images in pixels.
     #[arg(long, default_value_t = 32)]

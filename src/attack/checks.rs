@@ -57,6 +57,17 @@ pub fn loss_recomputed(difference: f64) -> Check {
     check("loss-recomputed", difference <= LOSS_DIFFERENCE, detail)
 }
 
+/// A mark rather than a failure: the gradient of some nodes is a straight-through one, which the user asked for. `None`
+/// if the gradient is exact.
+pub fn gradient_exact(straight_through: &[String]) -> Option<Check> {
+    let nodes = straight_through.len();
+    let shown = straight_through.iter().take(5).map(|node| format!("`{node}`")).collect::<Vec<_>>().join(", ");
+    let more = if nodes > 5 { ", ..." } else { "" };
+    let detail =
+        format!("straight-through gradient at {nodes} nodes ({shown}{more}): the attack may be weaker than it could");
+    (nodes > 0).then(|| check(Check::GRADIENT_EXACT, false, detail))
+}
+
 /// Few images have a loss that never fell below its start: more hint at masked or zero gradients.
 pub fn zero_gradients(unmoved: usize, images: usize) -> Check {
     let share = unmoved as f64 / images.max(1) as f64;
@@ -163,20 +174,18 @@ mod tests {
             assert!(!fires.passed, "{fires:?}");
             assert_eq!(holds.name, fires.name);
         }
+        let marked = gradient_exact(&["round".into()]).unwrap();
+        assert!(marked.is_label() && !marked.passed && marked.detail.contains("`round`"));
+        assert_eq!(gradient_exact(&[]), None);
         assert!(!loss_recomputed(f64::NAN).passed && !budget_obeyed(f64::NAN).passed);
         assert!(!pixels_in_range(f32::NAN, 1.0).passed && !no_collapse(f64::NAN).passed);
     }
 
     fn row(method: &str, success: Option<f64>, recall: f64) -> Measurement {
-        let estimate = |value: f64| Estimate { value, low: value - 0.02, high: value + 0.02 };
+        let estimate = |value: f64| Estimate { value, low: value - 0.02, high: value + 0.02, ..Estimate::default() };
         Measurement {
-            trial: String::new(),
-            suite: "s".into(),
-            dataset: "d".into(),
             model: "m".into(),
-            training: "t".into(),
             model_seed: 1,
-            artefact: "a".into(),
             attack: method.into(),
             goal: "single-target".into(),
             method: method.into(),
@@ -185,21 +194,9 @@ mod tests {
             answered_by: "main".into(),
             epsilon: "8/255".into(),
             epsilon_pixels: 8.0 / 255.0,
-            steps: 1,
-            restarts: 1,
-            seed: 7,
-            queries: 10,
-            queries_available: 10,
-            gallery: 10,
             recall: vec![RecallAt { k: 1, estimate: estimate(recall) }],
             success: success.map(estimate),
-            shift: None,
-            linf_max: None,
-            l2_mean: None,
-            checks: vec![],
-            provider: "cpu".into(),
-            selected_on: "last".into(),
-            error: None,
+            ..Measurement::default()
         }
     }
 

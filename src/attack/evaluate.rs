@@ -3,19 +3,24 @@
 //! Memory is bounded by the batch: embeddings are kept, pixels are not, except of the images asked for by `keep`.
 
 mod attacked;
+mod hunted;
+mod retrieval;
+mod row;
 
 use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
-use crate::encoder::{Encoder, EncoderSpec};
-use crate::metric::neighbors::{Found, Search, search};
-use crate::metric::recall::{mean_pairwise_cosine, recall_at_k};
+use crate::encoder::Encoder;
+use crate::metric::kind::Metric;
+use crate::metric::neighbors::{Depth, Found};
+use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
-use crate::record::{Check, Estimate, Measurement, QueryOutcome, RecallAt};
-use crate::stats::bootstrap::{Resampling, cluster_mean};
+use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
+use crate::score;
 use crate::suite::attack::{Goal, Method, Side};
 use crate::units::Epsilon;
 use attacked::Attacked;
+use retrieval::{Places, Sides};
 
 /// The attack of a trial, with one radius chosen from its list.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +65,10 @@ pub struct TrialInput<'a> {
     pub seed: u64,
     /// The k of recall@k, ascending.
     pub ks: &'a [u32],
+    /// Further metrics; those that a trial of this kind does not have are left out.
+    pub metrics: &'a [Metric],
+    /// Clusters of k-means for the metrics that need it; 0: as many as the gallery has classes.
+    pub clusters: usize,
     /// Indices (in `images`) whose adversarial bytes are wanted.
     pub keep: &'a [usize],
     /// Told about progress, in images.
@@ -81,6 +90,8 @@ pub struct TrialOutcome {
     pub success: Option<Estimate>,
     /// Mean Euclidean distance between clean and attacked embedding.
     pub shift: Option<Estimate>,
+    /// The further metrics, in the order of asking.
+    pub metrics: Vec<MetricEstimate>,
     /// Largest L∞ perturbation, pixel units.
     pub linf_max: Option<f64>,
     /// Mean L2 perturbation, pixel units.
@@ -136,106 +147,85 @@ pub fn run_trial(
     input: &TrialInput<'_>,
 ) -> Result<TrialOutcome, AttackError> {
     check_input(input)?;
+    let places = Places::new(input);
     let attacked = match &input.attack {
         Some(attack) if !matches!(attack.method, Method::None {}) => {
-            Some(attacked::attack_all(crafter, answerer, input, attack)?)
+            Some(attacked::attack_all(crafter, answerer, input, attack, &places.own)?)
         }
         _ => None,
     };
-    let places = Places::new(input);
-    let found = rank(input, attacked.as_ref(), &places)?;
-    let queries = outcomes(input, attacked.as_ref(), &places, &found);
-    let labels: Vec<u32> = queries.iter().map(|q| q.label).collect();
-    let estimate = |values: &[f64], labels: &[u32]| {
-        cluster_mean(values, labels, Resampling::new(input.seed)).map(|i| Estimate {
-            value: i.value,
-            low: i.low,
-            high: i.high,
-        })
+    let sides = Sides::new(input, attacked.as_ref(), &places);
+    let excluded = &places.own;
+    let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
+    let found = sides.search(&places, Depth::PerQuery(&depths))?;
+    let target_ranks = match &attacked {
+        Some(attacked) if input.metrics.contains(&Metric::TargetRank) => {
+            sides.target_ranks(input, attacked, &places)?
+        }
+        _ => vec![],
     };
+    let queries = outcomes(input, attacked.as_ref(), &places, &found, &target_ranks);
+    let labels = &sides.query_labels;
     let ranks: Vec<u32> = queries.iter().map(|q| q.first_hit).collect();
     let without_positive = ranks.iter().filter(|&&rank| rank == 0).count();
-    let with: Vec<&QueryOutcome> = queries.iter().filter(|q| q.first_hit > 0).collect();
-    let with_labels: Vec<u32> = with.iter().map(|q| q.label).collect();
-    let recall = input.ks.iter().filter_map(|&k| {
-        let point = recall_at_k(&ranks, k)?;
-        let hits: Vec<f64> = with.iter().map(|q| f64::from(q.first_hit <= k)).collect();
-        Some(RecallAt { k, estimate: Estimate { value: point.share, ..estimate(&hits, &with_labels)? } })
-    });
-    let recall: Vec<RecallAt> = recall.collect();
+    let with = ranks.len() - without_positive;
     let wanted = "at least 1; recall is undefined otherwise";
-    want("queries with another image of their class in the gallery", with.len(), wanted, !with.is_empty())?;
+    want("queries with another image of their class in the gallery", with, wanted, with > 0)?;
+    let clean = match &attacked {
+        Some(_) => {
+            // Lists are compared only where they must be equal.
+            let zero = input.attack.is_some_and(|attack| attack.epsilon.is_zero());
+            let depth = if zero { Depth::PerQuery(&depths) } else { Depth::Fixed(0) };
+            Some(Sides::new(input, None, &places).search(&places, depth)?)
+        }
+        None => None,
+    };
     let targeted = queries.iter().any(|q| !q.targets.is_empty());
     let column = |value: fn(&QueryOutcome) -> f64| queries.iter().map(value).collect::<Vec<f64>>();
+    let mean = |values: &[f64], metric: Metric| score::mean(values, labels, metric.about().range, input.seed);
     let l2 = column(|q| f64::from(q.l2));
     let attack_ran = attacked.is_some();
     Ok(TrialOutcome {
-        recall,
+        recall: score::recall_at(input.ks, &ranks, labels, input.seed),
         without_positive,
-        success: targeted.then(|| estimate(&column(|q| f64::from(u8::from(q.success))), &labels)).flatten(),
-        shift: attack_ran.then(|| estimate(&column(|q| f64::from(q.shift)), &labels)).flatten(),
+        success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
+        shift: if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None },
+        metrics: further(input, attacked.as_ref(), &sides, (&places, &found, clean.as_deref(), &target_ranks)),
         linf_max: attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max)),
         l2_mean: attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64),
-        checks: run_checks(input, attacked.as_ref(), &places, &found, &queries)?,
+        checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
         kept: attacked.map_or_else(Vec::new, |a| a.kept),
         queries,
     })
 }
 
-impl TrialOutcome {
-    /// Fills the columns of a row that this trial knows; model, suite, artefact and branch are the caller's.
-    pub fn write_into(&self, input: &TrialInput<'_>, spec: &EncoderSpec, row: &mut Measurement) {
-        let attack = input.attack.filter(|a| !matches!(a.method, Method::None {}));
-        row.trial = input.trial.into();
-        row.dataset = input.images.id.clone();
-        row.attack = attack.map_or("clean", |a| a.name).into();
-        row.goal = attack.map_or("none".into(), |a| a.goal.to_string());
-        row.method = attack.map_or("none", |a| a.method.name()).into();
-        row.side = attack.map_or("none", |a| side_word(a.side)).into();
-        row.epsilon = attack.map_or("0".into(), |a| a.epsilon.to_string());
-        row.epsilon_pixels = attack.map_or(0.0, |a| a.epsilon.nominal(&spec.std));
-        (row.steps, row.restarts) = match attack.map(|a| a.method) {
-            Some(Method::Pgd { steps, restarts, .. }) => (*steps as u32, *restarts as u32),
-            Some(Method::Fgsm { .. }) => (1, 1),
-            _ => (0, 0),
+/// The suite's further metrics. The geometry of a clean gallery belongs to the clean trial alone.
+fn further(
+    input: &TrialInput<'_>,
+    attacked: Option<&Attacked>,
+    sides: &Sides<'_>,
+    (places, found, clean, target_ranks): (&Places, &[Found], Option<&[Found]>, &[u32]),
+) -> Vec<MetricEstimate> {
+    let Sides { query_labels, gallery_labels, gallery, .. } = sides;
+    let lists = score::Lists { found, query_labels, gallery_labels, excluded: &places.own };
+    let mut answers = score::of_lists(input.metrics, &lists, input.seed);
+    if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::All, .. })) {
+        let set =
+            score::Set { embeddings: gallery, labels: gallery_labels, clusters: input.clusters, seed: input.seed };
+        answers.extend(score::of_set(input.metrics, &set));
+    }
+    if let Some(clean) = clean {
+        let ranks = |found: &[Found]| found.iter().map(|f| f.first_hit).collect::<Vec<u32>>();
+        let attack = score::Attack {
+            labels: query_labels,
+            clean_first_hits: &ranks(clean),
+            first_hits: &ranks(found),
+            target_ranks,
+            candidates: &places.candidates(input.gallery.len()),
         };
-        row.seed = input.seed;
-        row.queries = self.queries.len() as u32;
-        row.queries_available = input.queries_available as u32;
-        row.gallery = input.gallery.len() as u32;
-        row.recall = self.recall.clone();
-        row.success = self.success;
-        row.shift = self.shift;
-        row.linf_max = self.linf_max;
-        row.l2_mean = self.l2_mean;
-        row.checks = self.checks.clone();
-        row.provider = spec.provider.clone();
-        row.error = None;
+        answers.extend(score::of_attack(input.metrics, &attack, input.seed));
     }
-}
-
-fn side_word(side: Side) -> &'static str {
-    match side {
-        Side::Query => "query",
-        Side::All => "all",
-    }
-}
-
-/// Positions of the queries in the gallery and in the list of attacked images.
-struct Places {
-    own: Vec<Option<usize>>,
-    attacked: Vec<usize>,
-}
-
-impl Places {
-    fn new(input: &TrialInput<'_>) -> Self {
-        let places: std::collections::HashMap<usize, usize> =
-            input.gallery.iter().enumerate().map(|(place, &image)| (image, place)).collect();
-        let own: Vec<Option<usize>> = input.queries.iter().map(|image| places.get(image).copied()).collect();
-        let all = matches!(input.attack, Some(AttackInput { side: Side::All, .. }));
-        let attacked = if all { own.iter().flatten().copied().collect() } else { (0..own.len()).collect() };
-        Self { own, attacked }
-    }
+    score::in_order(input.metrics, answers)
 }
 
 fn check_input(input: &TrialInput<'_>) -> Result<(), AttackError> {
@@ -263,31 +253,14 @@ fn check_input(input: &TrialInput<'_>) -> Result<(), AttackError> {
     Ok(())
 }
 
-/// Ranks the (attacked) queries against the (attacked) gallery.
-fn rank(input: &TrialInput<'_>, attacked: Option<&Attacked>, places: &Places) -> Result<Vec<Found>, AttackError> {
-    let all = matches!(input.attack, Some(AttackInput { side: Side::All, .. }));
-    let selected = attacked.filter(|_| all).map(|a| a.embeddings.select(&places.attacked));
-    let (queries, gallery) = match (attacked, &selected) {
-        (Some(attacked), Some(queries)) => (queries, &attacked.embeddings),
-        (Some(attacked), None) => (&attacked.embeddings, input.gallery_embeddings),
-        (None, _) => (input.query_embeddings, input.gallery_embeddings),
-    };
-    Ok(search(Search {
-        queries,
-        query_labels: &input.images.labels_of(input.queries),
-        gallery,
-        gallery_labels: &input.images.labels_of(input.gallery),
-        excluded: &places.own,
-        k: input.ks.iter().copied().max().unwrap_or(1) as usize,
-    })?)
-}
-
 fn outcomes(
     input: &TrialInput<'_>,
     attacked: Option<&Attacked>,
     places: &Places,
     found: &[Found],
+    target_ranks: &[u32],
 ) -> Vec<QueryOutcome> {
+    let deepest = input.ks.iter().copied().max().unwrap_or(1) as usize;
     let label = |image: usize| input.images.labels[image];
     let outcome = |(i, found): (usize, &Found)| {
         let image = input.queries[i];
@@ -299,9 +272,15 @@ fn outcomes(
             query: image as u32,
             label: label(image),
             first_hit: found.first_hit,
-            neighbors: found.neighbors.iter().map(|&place| input.gallery[place as usize] as u32).collect(),
+            neighbors: found
+                .neighbors
+                .iter()
+                .take(deepest)
+                .map(|&place| input.gallery[place as usize] as u32)
+                .collect(),
             targets: targets.iter().map(|&target| target as u32).collect(),
             success: targets.iter().any(|&target| nearest == Some(label(target))),
+            target_rank: target_ranks.get(i).copied().unwrap_or(0),
             shift: sample.map_or(0.0, |s| s.shift),
             linf: sample.map_or(0.0, |s| s.linf),
             l2: sample.map_or(0.0, |s| s.l2),
@@ -314,16 +293,14 @@ fn outcomes(
 fn run_checks(
     input: &TrialInput<'_>,
     attacked: Option<&Attacked>,
-    places: &Places,
-    found: &[Found],
+    (found, clean): (&[Found], Option<&[Found]>),
     queries: &[QueryOutcome],
-) -> Result<Vec<Check>, AttackError> {
+) -> Vec<Check> {
     let mut list = vec![checks::coverage(queries.len(), input.queries.len(), input.queries_available)];
     if let Some(cosine) = mean_pairwise_cosine(input.gallery_embeddings) {
         list.push(checks::no_collapse(cosine));
     }
-    let (Some(attacked), Some(attack)) = (attacked, &input.attack) else { return Ok(list) };
-    let n = attacked.samples.len();
+    let (Some(attacked), Some(attack), Some(clean)) = (attacked, &input.attack, clean) else { return list };
     list.push(checks::budget_obeyed(attacked.excess));
     list.push(checks::budget_obeyed_in_8_bits(attacked.byte_excess, attacked.plain_byte_excess));
     list.push(checks::pixels_in_range(attacked.lowest, attacked.highest));
@@ -334,14 +311,16 @@ fn run_checks(
         list.push(checks::targets_sound(identities.iter().map(|(own, targets)| (*own, targets.as_slice()))));
     }
     if attack.epsilon.is_zero() {
-        let clean = rank(input, None, places)?;
-        let differing = found.iter().zip(&clean).filter(|(a, b)| a != b).count();
+        let differing = found.iter().zip(clean).filter(|(a, b)| a != b).count();
         list.push(checks::zero_epsilon_equals_clean(differing, queries.len()));
     } else if !matches!(attack.method, Method::Noise { .. }) {
-        list.push(checks::zero_gradients(attacked.samples.iter().filter(|s| s.loss >= s.start_loss).count(), n));
-        list.push(checks::loss_not_worse(attacked.samples.iter().filter(|s| s.loss > s.start_loss).count(), n));
+        // An image that broke its query was kept for that, not for its loss.
+        let searched = || attacked.samples.iter().filter(|s| !s.broken);
+        let n = searched().count();
+        list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
+        list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
     }
-    Ok(list)
+    list
 }
 
 #[cfg(test)]

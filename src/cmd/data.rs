@@ -69,8 +69,9 @@ fn spec(which: &DataSetArgs) -> anyhow::Result<DatasetSpec> {
     Ok(match which.id.as_str() {
         "emoji" => DatasetSpec::Emoji { image_size, validation },
         "glyphs" => DatasetSpec::Glyphs { image_size, classes: 24, per_class: 12, seed: 1, validation },
+        suite if suite.ends_with(".toml") => crate::suite::load::read_suite(std::path::Path::new(suite))?.dataset,
         other => bail!(
-            "`{other}` is no data set that can be fetched; known are emoji and glyphs (a folder of your own needs no fetching: name it in a suite)"
+            "`{other}` is no data set that can be fetched; known are emoji and glyphs; one of your own needs no fetching: name it in a suite and give the suite's path here"
         ),
     })
 }

@@ -7,9 +7,12 @@ use std::io::Write as _;
 
 pub mod data;
 pub mod doctor;
+pub mod metrics;
+pub mod operators;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod verify;
 
 /// Exit code of bad input or a broken set-up.
 pub const BAD_INPUT: u8 = 2;

@@ -1,6 +1,9 @@
+use image::RgbImage;
+
+use super::super::open as opening;
 use super::*;
-use crate::progress::Silent;
-use crate::suite::dataset::DatasetSpec;
+use crate::progress::{Cancel, Silent};
+use crate::suite::dataset::{DatasetSpec, ResizeRule};
 
 /// Three classes of 3, 2 and 1 small pictures in different formats.
 fn toy() -> tempfile::TempDir {
@@ -94,26 +97,4 @@ fn an_absent_folder_and_an_empty_class_are_named() {
     let gone = spec(&root.path().join("nowhere"), SplitRule::FirstHalf, false);
     let error = opening::open(&gone, root.path(), &Silent, &Cancel::default()).unwrap_err().to_string();
     assert!(error.contains("nowhere"), "{error}");
-}
-
-#[test]
-fn a_centre_crop_keeps_the_middle_and_squashing_keeps_the_edges() {
-    // Left third red, middle green, right blue: 24 × 8.
-    let picture = RgbImage::from_fn(24, 8, |x, _| {
-        image::Rgb(match x / 8 {
-            0 => [255, 0, 0],
-            1 => [0, 255, 0],
-            _ => [0, 0, 255],
-        })
-    });
-    let crop = planar(&square(&picture, 8, ResizeRule::CenterCrop));
-    assert!(crop[64..128].iter().all(|&green| green == 255));
-    let squash = planar(&square(&picture, 8, ResizeRule::Squash));
-    assert_eq!((squash[0], squash[128 + 7]), (255, 255));
-}
-
-#[test]
-fn transparency_is_laid_on_white() {
-    let clear = image::RgbaImage::from_pixel(1, 1, image::Rgba([0, 0, 0, 128]));
-    assert_eq!(on_white(DynamicImage::ImageRgba8(clear)).get_pixel(0, 0).0, [127; 3]);
 }

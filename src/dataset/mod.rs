@@ -8,8 +8,11 @@ pub mod emoji;
 mod error;
 pub mod folder;
 pub mod glyphs;
+pub mod layout;
+pub mod listing;
 pub mod loader;
 pub mod open;
+pub mod pictures;
 pub mod split;
 
 pub use error::DatasetError;
@@ -70,8 +73,11 @@ pub struct Split {
     pub train: Vec<usize>,
     /// Images of classes kept back from training for model selection.
     pub validation: Vec<usize>,
-    /// Images of unseen classes on which numbers are reported.
+    /// Images of unseen classes on which numbers are reported: queries and gallery, or the gallery alone if `queries`
+    /// is not empty.
     pub test: Vec<usize>,
+    /// Queries of a data set that keeps them apart from its gallery (In-shop); empty otherwise.
+    pub queries: Vec<usize>,
 }
 
 impl ImageSet {

@@ -1,6 +1,6 @@
 //! From a description to an [`ImageSet`]; and what `mdprop data list|fetch|verify` say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,12 @@ use serde::Serialize;
 use super::cache::{self, Cached, Header};
 use super::emoji::{self, Npm, PACKAGES};
 use super::glyphs::{self, GlyphsSpec};
-use super::{DatasetError, ImageSet, Pixels, folder, split};
+use super::listing::{Listing, Part};
+use super::pictures::{self, Rendering};
+use super::{DatasetError, ImageSet, Pixels, folder, layout, split};
 use crate::digest::Digest;
 use crate::progress::{Cancel, Observer};
-use crate::suite::dataset::DatasetSpec;
+use crate::suite::dataset::{DatasetSpec, PictureSpec};
 
 /// Loads a data set: glyphs are drawn, the others come from their cache, which is made first if need be.
 ///
@@ -41,13 +43,62 @@ pub fn open(
             let test = split::by_order(&cached.header.classes, 0.5);
             Ok(assemble(cached, &test, *validation))
         }
-        DatasetSpec::Folder { path, image_size, resize, split, validation, skip_corrupt } => {
-            let request = folder::Request { path, size: *image_size, resize: *resize, skip_corrupt: *skip_corrupt };
-            let cached = folder::open(&request, data_dir, observer, cancel)?;
+        DatasetSpec::FashionMnist { path, image_size, split, validation } => {
+            let cached = layout::open_idx(path, *image_size, data_dir, observer, cancel)?;
             let test = folder::test_classes(split, &cached.header.classes)?;
             Ok(assemble(cached, &test, *validation))
         }
+        _ => {
+            let (listing, rendering) = pictures_of(spec)?;
+            if let Some(difference) = layout::difference(spec, &listing) {
+                observer.say(&difference);
+            }
+            let cached = pictures::open(&listing, rendering, data_dir, observer, cancel)?;
+            Ok(assemble_listed(cached, &listing, spec))
+        }
     }
+}
+
+/// The listing of a data set of picture files, its parts decided, and how the pictures are read.
+fn pictures_of(spec: &DatasetSpec) -> Result<(Listing, Rendering), DatasetError> {
+    let (listing, rendering) = match spec {
+        DatasetSpec::Folder { path, image_size, resize, split, skip_corrupt, .. } => {
+            let mut listing = folder::list(&spec.id(), path)?;
+            let test = folder::test_classes(split, &listing.classes)?;
+            listing.test_on(&test);
+            (Some(listing), Some(Rendering { size: *image_size, resize: *resize, skip_corrupt: *skip_corrupt }))
+        }
+        _ => {
+            let rendering =
+                |p: &PictureSpec| Rendering { size: p.image_size, resize: p.resize, skip_corrupt: p.skip_corrupt };
+            (layout::list(spec)?, spec.pictures().map(rendering))
+        }
+    };
+    let (listing, rendering) = listing.zip(rendering).expect("every other kind of data set is handled by the callers");
+    listing.check()?;
+    Ok((listing, rendering))
+}
+
+/// The parts that a listing decided, for the pictures that could be read.
+fn assemble_listed(cached: Cached, listing: &Listing, spec: &DatasetSpec) -> ImageSet {
+    let tests: BTreeSet<&str> =
+        listing.test_classes().into_iter().map(|label| listing.classes[label].as_str()).collect();
+    let classes = &cached.header.classes;
+    let test = (0..classes.len()).filter(|&label| tests.contains(classes[label].as_str())).collect();
+    let queries: HashSet<&str> =
+        listing.pictures.iter().filter(|p| p.part == Part::Query).map(|p| p.name.as_str()).collect();
+    let mut set = assemble(cached, &test, spec.validation());
+    if !queries.is_empty() {
+        let is_query = |&i: &usize| queries.contains(set.sources[i].as_str());
+        let (queries, gallery) = set.split.test.iter().copied().partition(is_query);
+        (set.split.queries, set.split.test) = (queries, gallery);
+        set.digest = Digest::of_value(&(&set.digest, &set.split.queries));
+    }
+    if spec.train_share() < 1.0 {
+        set.split.train = split::few_shot(&set.split.train, &set.labels, &set.sources, spec.train_share());
+        set.digest = Digest::of_value(&(&set.digest, &set.split.train));
+    }
+    set
 }
 
 fn open_emoji(data_dir: &Path, size: usize, observer: &dyn Observer, cancel: &Cancel) -> Result<Cached, DatasetError> {
@@ -137,10 +188,15 @@ pub fn verify(
         emoji::verify_packages(data_dir)?;
         checked.push(format!("{} packages against their sha256", PACKAGES.len()));
     }
-    if let DatasetSpec::Folder { path, image_size, resize, skip_corrupt, .. } = spec {
-        let request = folder::Request { path, size: *image_size, resize: *resize, skip_corrupt: *skip_corrupt };
-        folder::forget_stamp(&request, data_dir)?;
+    if is_pictures(spec) {
+        let (listing, rendering) = pictures_of(spec)?;
+        pictures::forget_stamp(&listing, rendering, data_dir)?;
         checked.push("the content of every picture against the cache".into());
+        match layout::difference(spec, &listing) {
+            Some(difference) => checked.push(difference),
+            None if layout::published(spec).is_some() => checked.push("counts against the published ones".into()),
+            None => {}
+        }
     }
     let set = open(spec, data_dir, observer, cancel)?;
     let pixel_digest = Digest::of_bytes(set.pixels.as_slice());
@@ -163,14 +219,18 @@ pub fn verify(
             None => checked.push(format!("no counts are pinned for {image_size} pixels")),
         }
     }
-    if let DatasetSpec::Folder { path, image_size, resize, skip_corrupt, .. } = spec {
-        let request = folder::Request { path, size: *image_size, resize: *resize, skip_corrupt: *skip_corrupt };
-        left_out = folder::verify(&request, data_dir, observer, cancel)?;
+    if is_pictures(spec) {
+        let (listing, rendering) = pictures_of(spec)?;
+        left_out = pictures::verify(&listing, rendering, data_dir, observer, cancel)?;
         checked.push("pixels against the cache's digest".into());
     }
     let lone_classes = lone_classes(&set);
     let (id, size, classes, images) = (set.id.clone(), set.size, set.classes.len(), set.len());
     Ok(VerifyReport { id, size, classes, images, lone_classes, left_out, pixel_digest, checked, problems })
+}
+
+fn is_pictures(spec: &DatasetSpec) -> bool {
+    matches!(spec, DatasetSpec::Folder { .. }) || spec.pictures().is_some()
 }
 
 /// Classes with one image.

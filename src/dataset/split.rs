@@ -47,6 +47,23 @@ pub fn split(classes: &[String], labels: &[u32], test: &BTreeSet<usize>, validat
     parts
 }
 
+/// Few-shot training: of each class the `share` of its images with the lowest [`position`], at least one.
+///
+/// # Source
+/// Supplement of arXiv:2211.16253: samples are dropped uniformly per class, 0.25, 0.5 or 0.75 of them stay.
+pub fn few_shot(train: &[usize], labels: &[u32], sources: &[String], share: f64) -> Vec<usize> {
+    let mut by_class: std::collections::BTreeMap<u32, Vec<usize>> = Default::default();
+    train.iter().for_each(|&i| by_class.entry(labels[i]).or_default().push(i));
+    let mut kept = Vec::new();
+    for (_, mut members) in by_class {
+        let wanted = ((members.len() as f64 * share).round() as usize).max(1);
+        members.sort_by_cached_key(|&i| (position("few-shot", &sources[i]).to_bits(), i));
+        kept.extend_from_slice(&members[..wanted.min(members.len())]);
+    }
+    kept.sort_unstable();
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +90,19 @@ mod tests {
         let few = by_hash(&names(50), 0.5);
         let many = by_hash(&names(60), 0.5);
         assert_eq!(few, many.into_iter().filter(|&c| c < 50).collect());
+    }
+
+    #[test]
+    fn few_shots_are_nested_and_every_class_stays() {
+        let labels: Vec<u32> = (0..120).map(|i| i % 7).collect();
+        let sources: Vec<String> = (0..120).map(|i| format!("{i}.jpg")).collect();
+        let train: Vec<usize> = (0..110).collect();
+        let (quarter, half) = (few_shot(&train, &labels, &sources, 0.25), few_shot(&train, &labels, &sources, 0.5));
+        assert!(quarter.iter().all(|i| half.contains(i)));
+        assert!((25..=30).contains(&quarter.len()) && (52..=58).contains(&half.len()));
+        assert_eq!(few_shot(&train, &labels, &sources, 1.0), train);
+        let fewest = few_shot(&train, &labels, &sources, 1e-9);
+        assert_eq!(fewest.iter().map(|&i| labels[i]).collect::<BTreeSet<_>>().len(), 7);
     }
 
     #[test]

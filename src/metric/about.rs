@@ -172,7 +172,7 @@ fn ranking(metric: Metric) -> About {
 
 fn clustering(metric: Metric) -> About {
     let entry = |range, words| entry(Scope::Clustering, Direction::Higher, range, words);
-    const K_MEANS: &str = "of a k-means clustering with as many clusters as test classes (or training classes, as the official code has it: evaluation.clusters); undefined with fewer than two classes; no interval: it depends on one clustering";
+    const K_MEANS: &str = "of a k-means clustering with as many clusters as test classes (or training classes, as the official code has it: evaluation.clusters); undefined with fewer than two classes or if every image is a class of its own; no interval: it depends on one clustering";
     match metric {
         Metric::Nmi => entry(
             SHARE,

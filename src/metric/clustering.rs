@@ -41,7 +41,8 @@ impl Contingency {
     /// Normalised mutual information, `I / ((H(classes) + H(clusters)) / 2)`, in `[0, 1]`.
     ///
     /// It rises with the number of clusters even for random assignments: read it beside [`Self::ami`]. `None` with
-    /// fewer than two classes: there is nothing to recover (scikit-learn then says 1).
+    /// fewer than two classes or if every item is a class of its own: there is nothing to recover (scikit-learn then says
+    /// 1).
     ///
     /// ```
     /// use mdprop::metric::clustering::Contingency;
@@ -55,7 +56,7 @@ impl Contingency {
     /// # Source
     /// Strehl & Ghosh 2002, "Cluster ensembles"; the arithmetic normalisation of scikit-learn (also its V-measure).
     pub fn nmi(&self) -> Option<f64> {
-        if self.classes.len() < 2 {
+        if !self.has_something_to_recover() {
             return None;
         }
         let normaliser = 0.5 * (self.entropy(&self.classes) + self.entropy(&self.clusters));
@@ -81,7 +82,7 @@ impl Contingency {
     /// Vinh, Epps, Bailey 2010, "Information theoretic measures for clusterings comparison", equation 24a; the
     /// arithmetic normalisation of scikit-learn.
     pub fn ami(&self) -> Option<f64> {
-        if self.classes.len() < 2 {
+        if !self.has_something_to_recover() {
             return None;
         }
         let expected = self.expected_mutual_information();
@@ -109,6 +110,11 @@ impl Contingency {
         let of_classes: f64 = self.classes.iter().map(|&n| pairs(n)).sum();
         let of_clusters: f64 = self.clusters.iter().map(|&n| pairs(n)).sum();
         (of_classes > 0.0).then(|| 2.0 * both / (of_classes + of_clusters))
+    }
+
+    /// Whether there are at least two classes and one of them has two items.
+    fn has_something_to_recover(&self) -> bool {
+        self.classes.len() > 1 && self.items > self.classes.len() as u64
     }
 
     fn entropy(&self, sizes: &[u64]) -> f64 {
@@ -260,7 +266,7 @@ mod tests {
             assert_eq!((table.nmi(), table.ami()), (None, None));
         }
         let singletons = Contingency::new(&[1, 2, 3], &[0, 1, 2]);
-        assert_eq!((singletons.ami(), singletons.pairwise_f1()), (None, None));
+        assert_eq!((singletons.nmi(), singletons.ami(), singletons.pairwise_f1()), (None, None, None));
         assert_eq!(Contingency::new(&[1, 1, 2, 2], &[0, 1, 2, 3]).pairwise_f1(), Some(0.0));
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::metric::clustering::Contingency;
 use crate::metric::hubness::Occurrences;
-use crate::metric::neighbors::{Search, search};
+use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::metric::recall::mean_pairwise_cosine;
 use crate::metric::spectrum::Spectrum;
 use crate::metric::uniformity::uniformity;
@@ -132,9 +132,16 @@ fn equal_other_programs_on_the_same_embeddings() {
     }
     let own: Vec<_> = (0..labels.len()).map(Some).collect();
     let (queries, gallery) = (&rows, &rows);
-    let found =
-        search(Search { queries, query_labels: &labels, gallery, gallery_labels: &labels, excluded: &own, k: 10 })
-            .unwrap();
+    let found = search(Search {
+        queries,
+        query_labels: &labels,
+        gallery,
+        gallery_labels: &labels,
+        excluded: &own,
+        depth: Depth::Fixed(10),
+        distance: Distance::Euclidean,
+    })
+    .unwrap();
     let occurrences = Occurrences::count(found.iter().map(|f| f.neighbors.as_slice()), labels.len());
     equal("hubness", occurrences.skewness(), number("/hubness/0"), 1e-9);
     equal("antihubs", occurrences.never(), number("/hubness/1"), 1e-12);

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::neighbors::canonical_distance;
+use super::neighbors::closest::{Cloud, Nearest};
 use crate::batch::Embeddings;
 
 mod seeding;
@@ -109,11 +110,12 @@ pub fn kmeans(embeddings: &Embeddings, options: &KMeans) -> Result<Clustering, K
         let value = embeddings.as_slice()[at].to_string();
         return Err(KMeansError::NotFinite { row: at / embeddings.dim(), value });
     }
+    let cloud = Cloud::new(embeddings);
     let mut best: Option<Clustering> = None;
     for restart in 0..options.restarts {
         let mut stream = crate::rng::stream(options.seed, "k-means", &[restart as u64]);
-        let seeds = seeding::plus_plus(embeddings, clusters, &mut stream);
-        let found = lloyd(embeddings, embeddings.select(&seeds), options.iterations);
+        let (seeds, nearest) = seeding::plus_plus(&cloud, clusters, &mut stream);
+        let found = lloyd(&cloud, embeddings.select(&seeds), nearest, options.iterations);
         if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
             best = Some(found);
         }
@@ -121,61 +123,69 @@ pub fn kmeans(embeddings: &Embeddings, options: &KMeans) -> Result<Clustering, K
     best.ok_or(KMeansError::NoRestarts)
 }
 
-/// A centroid and the canonical distance to it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Nearest {
-    centroid: u32,
-    distance: f32,
-}
-
-fn lloyd(points: &Embeddings, seeds: Embeddings, iterations: usize) -> Clustering {
+/// Iterations from seeds, of which the nearest is known for each point.
+fn lloyd(cloud: &Cloud<'_>, seeds: Embeddings, mut nearest: Vec<Nearest>, iterations: usize) -> Clustering {
     let mut centroids = seeds;
-    let mut nearest = assign(points, &centroids);
     let mut done = 0;
     while done < iterations {
-        centroids = update(points, &centroids, &mut nearest);
+        let next = update(cloud.points, &centroids, &mut nearest);
+        let before: Vec<u32> = nearest.iter().map(|n| n.centre).collect();
+        assign(cloud, &centroids, &next, &mut nearest);
+        centroids = next;
         done += 1;
-        let next = assign(points, &centroids);
-        let same = next.iter().zip(&nearest).all(|(a, b)| a.centroid == b.centroid);
-        nearest = next;
-        if same {
+        if nearest.iter().zip(&before).all(|(n, before)| n.centre == *before) {
             break;
         }
     }
     Clustering {
-        assignments: nearest.iter().map(|n| n.centroid).collect(),
+        assignments: nearest.iter().map(|n| n.centre).collect(),
         inertia: nearest.iter().map(|n| f64::from(n.distance)).sum(),
         centroids,
         iterations: done,
     }
 }
 
-/// The nearest centroid of every point, the smaller index among equals.
-fn assign(points: &Embeddings, centroids: &Embeddings) -> Vec<Nearest> {
-    let nearest = |i| {
-        let distances = (0..centroids.len()).map(|c| canonical_distance(points.row(i), centroids.row(c)));
-        let mut best = Nearest { centroid: 0, distance: f32::INFINITY };
-        for (c, distance) in distances.enumerate() {
-            if distance < best.distance {
-                best = Nearest { centroid: c as u32, distance };
-            }
-        }
-        best
-    };
-    (0..points.len()).into_par_iter().map(nearest).collect()
+/// The nearest centroids after these have moved from `old` to `new`.
+///
+/// A centroid that stayed where it was was no rival before. It is none now either if the point's own centroid did not go
+/// farther away: most points need to be compared with the moved ones only.
+fn assign(cloud: &Cloud<'_>, old: &Embeddings, new: &Embeddings, nearest: &mut [Nearest]) {
+    let moved: Vec<u32> = (0..new.len() as u32).filter(|&c| old.row(c as usize) != new.row(c as usize)).collect();
+    let farther: Vec<bool> = nearest
+        .par_iter_mut()
+        .enumerate()
+        .map(|(i, nearest)| {
+            let distance = canonical_distance(cloud.points.row(i), new.row(nearest.centre as usize));
+            let farther = distance > nearest.distance;
+            nearest.distance = distance;
+            farther
+        })
+        .collect();
+    let chosen =
+        |wanted: bool| -> Vec<u32> { (0..nearest.len() as u32).filter(|&i| farther[i as usize] == wanted).collect() };
+    let (lost, kept) = (chosen(true), chosen(false));
+    let all: Vec<u32> = (0..new.len() as u32).collect();
+    // Laying out a choice of points costs as much as comparing them with a few dozen centroids.
+    if lost.len() * new.len() + kept.len() * moved.len() + 64 * nearest.len() > nearest.len() * new.len() {
+        cloud.improve(nearest, None, new, &all);
+        return;
+    }
+    cloud.improve(nearest, Some(&lost), new, &all);
+    let indices: Vec<usize> = moved.iter().map(|&c| c as usize).collect();
+    cloud.improve(nearest, Some(&kept), &new.select(&indices), &moved);
 }
 
 /// The means of the clusters, after empty ones have taken a far point each (`nearest` is told).
 fn update(points: &Embeddings, old: &Embeddings, nearest: &mut [Nearest]) -> Embeddings {
     let mut sizes = vec![0usize; old.len()];
-    nearest.iter().for_each(|n| sizes[n.centroid as usize] += 1);
+    nearest.iter().for_each(|n| sizes[n.centre as usize] += 1);
     fill_empty(nearest, &mut sizes);
     // Counting sort: the members of each cluster in the order of their index, so that sums have one order.
     let mut ends: Vec<usize> = sizes.iter().scan(0, |end, size| Some(std::mem::replace(end, *end + size))).collect();
     let mut members = vec![0usize; points.len()];
     for (i, n) in nearest.iter().enumerate() {
-        members[ends[n.centroid as usize]] = i;
-        ends[n.centroid as usize] += 1;
+        members[ends[n.centre as usize]] = i;
+        ends[n.centre as usize] += 1;
     }
     let dim = points.dim();
     let mut data = old.as_slice().to_vec();
@@ -203,10 +213,10 @@ fn fill_empty(nearest: &mut [Nearest], sizes: &mut [usize]) {
     far.sort_by(|&a, &b| nearest[b].distance.total_cmp(&nearest[a].distance).then(a.cmp(&b)));
     let mut far = far.into_iter();
     for cluster in empty {
-        let Some(point) = far.find(|&i| sizes[nearest[i].centroid as usize] > 1) else { return };
-        sizes[nearest[point].centroid as usize] -= 1;
+        let Some(point) = far.find(|&i| sizes[nearest[i].centre as usize] > 1) else { return };
+        sizes[nearest[point].centre as usize] -= 1;
         sizes[cluster] = 1;
-        nearest[point] = Nearest { centroid: cluster as u32, distance: 0.0 };
+        nearest[point] = Nearest { centre: cluster as u32, distance: 0.0 };
     }
 }
 

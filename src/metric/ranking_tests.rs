@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::Embeddings;
-use crate::metric::neighbors::{Search, search};
+use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::metric::recall::recall_at_k;
 use proptest::prelude::*;
 
@@ -70,8 +70,15 @@ fn ranked(
     own: bool,
 ) -> Vec<(Vec<bool>, usize, u32)> {
     let excluded: Vec<_> = if own { (0..queries.len()).map(Some).collect() } else { vec![] };
-    let found =
-        search(Search { queries, query_labels, gallery, gallery_labels, excluded: &excluded, k: gallery.len() });
+    let found = search(Search {
+        queries,
+        query_labels,
+        gallery,
+        gallery_labels,
+        excluded: &excluded,
+        depth: Depth::Fixed(gallery.len()),
+        distance: Distance::Euclidean,
+    });
     let list = |(found, label): (crate::metric::neighbors::Found, &u32)| {
         let hits: Vec<bool> = found.neighbors.iter().map(|&i| gallery_labels[i as usize] == *label).collect();
         let positives = hits.iter().filter(|hit| **hit).count();

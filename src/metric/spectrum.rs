@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::batch::Embeddings;
 use crate::metric::eigenvalue::symmetric_eigenvalues;
+use crate::metric::groups::Groups;
 
 /// Singular values of the embedding matrix as it is: rows neither centred nor normalised.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,11 +23,37 @@ impl Spectrum {
 
     /// The same of the rows at `rows`.
     pub fn of_rows(embeddings: &Embeddings, rows: &[usize]) -> Self {
+        Self::of_gram(gram(embeddings, rows), embeddings.dim(), rows.len())
+    }
+
+    /// The spectrum of all rows, and that without each group of classes: the Gram matrix is a sum over groups, so all of
+    /// them together take one pass.
+    ///
+    /// # Panics
+    /// If `labels` has another length than the embeddings.
+    pub fn by_group(embeddings: &Embeddings, labels: &[u32], groups: &Groups) -> (Self, Vec<Self>) {
+        assert_eq!(embeddings.len(), labels.len(), "one label for each embedding");
         let d = embeddings.dim();
-        let squares = symmetric_eigenvalues(gram(embeddings, rows), d);
+        let mut members: Vec<Vec<usize>> = vec![vec![]; groups.count()];
+        labels.iter().enumerate().for_each(|(row, label)| members[groups.of(*label)].push(row));
+        let parts: Vec<Vec<f64>> = members.iter().map(|rows| gram(embeddings, rows)).collect();
+        let mut all = vec![0.0; d * d];
+        for part in &parts {
+            all.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        }
+        let without = |(part, rows): (Vec<f64>, &Vec<usize>)| {
+            let rest = all.iter().zip(part).map(|(all, part)| all - part).collect();
+            Self::of_gram(rest, d, embeddings.len() - rows.len())
+        };
+        let left_out = parts.into_par_iter().zip(&members).map(without).collect();
+        (Self::of_gram(all, d, embeddings.len()), left_out)
+    }
+
+    fn of_gram(gram: Vec<f64>, d: usize, rows: usize) -> Self {
+        let squares = symmetric_eigenvalues(gram, d);
         let floor = squares.first().map_or(0.0, |largest| largest * d as f64 * 2f64.powi(-50));
         let value = |square: f64| if square > floor { square.sqrt() } else { 0.0 };
-        Self { values: squares.into_iter().take(rows.len()).map(value).collect() }
+        Self { values: squares.into_iter().take(rows).map(value).collect() }
     }
 
     /// Descending.
@@ -163,6 +190,20 @@ mod tests {
                 let wanted: f64 = picked.iter().map(|&r| f64::from(rows.row(r)[i]) * f64::from(rows.row(r)[j])).sum();
                 approx::assert_abs_diff_eq!(ours[i * 21 + j], wanted, epsilon = 1e-12);
             }
+        }
+    }
+
+    #[test]
+    fn a_group_left_out_is_a_set_without_it() {
+        let mut stream = rng::stream(5, "rows", &[]);
+        let rows = Embeddings::new([60, 9], (0..540).map(|_| rng::normal(&mut stream)).collect()).unwrap();
+        let labels: Vec<u32> = (0..60).map(|i| 5 * (i % 7)).collect();
+        let groups = Groups::of_classes(&labels, 3);
+        let (all, left_out) = Spectrum::by_group(&rows, &labels, &groups);
+        approx::assert_relative_eq!(all.values(), Spectrum::of(&rows).values(), max_relative = 1e-12);
+        for (group, found) in left_out.iter().enumerate() {
+            let rest: Vec<usize> = (0..60).filter(|&i| groups.of(labels[i]) != group).collect();
+            approx::assert_relative_eq!(found.values(), Spectrum::of_rows(&rows, &rest).values(), max_relative = 1e-12);
         }
     }
 

@@ -7,6 +7,7 @@ use super::access::Dim;
 use super::differentiate;
 use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
+use super::inline;
 use super::opset;
 use super::proto::{AttributeProto, ModelProto};
 use super::shape::{Facts, fixed, show};
@@ -89,6 +90,13 @@ pub struct Signature {
 /// [`OnnxError::Graph`] saying what was found and what is wanted.
 pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
     let fail = |reason: String| Err(OnnxError::Graph(format!("not an image encoder: {reason}")));
+    let written_out;
+    let model = if model.functions.is_empty() {
+        model
+    } else {
+        written_out = inline::functions(model.clone())?;
+        &written_out
+    };
     let Some(graph) = &model.graph else { return fail("no graph".into()) };
     let inputs: Vec<_> = graph.true_inputs().collect();
     let names = |list: &[&super::proto::ValueInfoProto]| {
@@ -135,6 +143,7 @@ pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
 /// [`OnnxError::Graph`] if the model is no image encoder or its image size is not fixed; [`OnnxError::NoRule`] or
 /// [`OnnxError::Node`] naming the node that cannot be differentiated.
 pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGraph, OnnxError> {
+    let model = inline::functions(model)?;
     let signature = signature(&model)?;
     let [batch, image @ ..] = signature.input_dims.clone();
     let Some(image) = fixed(&image) else {
@@ -150,6 +159,7 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         // Declared inner shapes may carry another batch size.
         graph.value_info.clear();
     }
+    let model = inline::branches(model)?;
     let facts = Facts::infer(model.graph.as_ref().unwrap_or(&super::proto::GraphProto::default()))?;
     let mut b = GraphBuilder::extend(model);
 
@@ -221,6 +231,23 @@ pub fn with_batch_size(mut model: ModelProto, batch_size: usize) -> ModelProto {
         }
     }
     model
+}
+
+/// Fixes height and width of the image input where the file leaves them open.
+pub fn fix_sides(model: &mut ModelProto, sides: [usize; 2]) {
+    if let (Ok(signature), Some(graph)) = (signature(model), &mut model.graph) {
+        let mut shape = signature.input_dims.to_vec();
+        let open = shape[2..].iter_mut().zip(sides).filter(|(dim, _)| dim.fixed().is_none());
+        let mut changed = false;
+        for (dim, side) in open {
+            *dim = Dim::Fixed(side);
+            changed = true;
+        }
+        if changed {
+            fix_input(graph, &signature.input, &shape);
+            graph.value_info.clear();
+        }
+    }
 }
 
 fn fix_input(graph: &mut super::proto::GraphProto, input: &str, shape: &[Dim]) {

@@ -58,6 +58,11 @@ impl GraphBuilder {
         name
     }
 
+    /// Keeps a name from being given out.
+    pub(super) fn reserve(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
+    }
+
     /// Declares a graph input; returns its name, which is `name` unless that is taken.
     pub fn input(&mut self, name: &str, elem_type: i32, dims: &[Dim]) -> String {
         let name = self.unique(name);
@@ -118,6 +123,16 @@ impl GraphBuilder {
         name
     }
 
+    /// Weights of a depthwise 1×1 convolution that multiplies by `value`, `[channels, 1, 1, 1]`; equal ones are shared.
+    pub fn channel_factors(&mut self, channels: usize, value: f32) -> String {
+        let name = format!("channels_{channels}_{:08x}", value.to_bits());
+        if self.taken.insert(name.clone()) {
+            let values = vec![value; channels];
+            self.graph.initializer.push(TensorProto::from_f32(&name, &[channels, 1, 1, 1], &values));
+        }
+        name
+    }
+
     /// An int64 list; equal ones are shared.
     pub fn list(&mut self, values: &[i64]) -> String {
         let text: Vec<String> = values.iter().map(i64::to_string).collect();
@@ -132,6 +147,19 @@ impl GraphBuilder {
     pub fn metadata(&mut self, key: &str, value: &str) {
         self.model.metadata_props.retain(|p| p.key != key);
         self.model.metadata_props.push(StringStringEntryProto { key: key.into(), value: value.into() });
+    }
+
+    /// Gives the last node's only output another name, one that readers already have.
+    pub(super) fn rename_last_output(&mut self, name: &str) {
+        if let Some(output) = self.graph.node.last_mut().and_then(|node| node.output.first_mut()) {
+            *output = name.into();
+            self.taken.insert(name.into());
+        }
+    }
+
+    /// The operator set of the graph.
+    pub fn opset(&self) -> i64 {
+        self.model.opset()
     }
 
     /// What was built so far.

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod attack_graph;
+pub mod describe;
 pub mod differentiate;
 pub mod element;
 pub mod equation;
@@ -13,6 +14,7 @@ pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod graph;
+pub mod inline;
 pub mod interpret;
 pub mod opset;
 pub mod proto;

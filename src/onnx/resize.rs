@@ -109,8 +109,8 @@ pub fn output_shape(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
 /// The axes that change; absent if neither sizes nor scales are known.
 ///
 /// # Errors
-/// [`OnnxError::Node`] as for [`output_shape`], for an unknown mode, and for more than 2²⁶ pairs of an input and an
-/// output entry on one axis.
+/// [`OnnxError::Node`] as for [`output_shape`], for an unknown mode, and for more than 2²⁰ output entries, or 2²⁶ pairs
+/// of an input and an output entry, on one axis.
 pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Result<Option<Vec<ResizedAxis>>, OnnxError> {
     let Some(targets) = targets(node, shape, request)? else { return Ok(None) };
     let kernel = Kernel::of(node)?;
@@ -123,7 +123,7 @@ pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
         if (same && !crops) || !own.contains(&axis) {
             continue;
         }
-        if input == 0 || output == 0 || input.saturating_mul(output) > 1 << 26 {
+        if input == 0 || output == 0 || output > 1 << 20 || input.saturating_mul(output) > 1 << 26 {
             return Err(fail(node, format!("axis {axis} of {input} entries is resized to {output}")));
         }
         let roi = match (&request.roi, crops) {
@@ -138,7 +138,12 @@ pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
         let coordinates: Vec<f32> = (0..output).map(|i| kernel.coordinate(&line, i)).collect();
         let outside: Vec<bool> = coordinates.iter().map(|x| crops && (*x < 0.0 || *x > (input - 1) as f32)).collect();
         let taps = coordinates.iter().zip(&outside);
-        let taps = taps.map(|(x, outside)| if *outside { vec![] } else { kernel.taps(&line, *x) }).collect();
+        let taps: Vec<Vec<(usize, f64)>> =
+            taps.map(|(x, outside)| if *outside { vec![] } else { kernel.taps(&line, *x) }).collect();
+        // The whole axis as region of interest.
+        if input == output && taps.iter().enumerate().all(|(i, taps)| *taps == [(i, 1.0)]) {
+            continue;
+        }
         result.push(ResizedAxis { axis, input, taps, outside });
     }
     Ok(Some(result))

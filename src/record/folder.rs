@@ -12,7 +12,7 @@ use super::{GalleryItem, Manifest, Run, csv};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A run folder could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("manifest.json"), "{\"schema\": 7, \"new\": []}").unwrap();
         let text = read(folder.path()).unwrap_err().to_string();
-        assert!(text.contains("has schema 7, wanted 1"), "{text}");
+        assert!(text.contains("has schema 7, wanted 2"), "{text}");
     }
 
     #[test]

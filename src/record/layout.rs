@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::columns::{ColumnError, Columns, Values, list_text};
-use super::{Check, Estimate, Measurement, QueryOutcome, RecallAt, TrainingPoint};
+use super::{Check, Estimate, Measurement, MetricEstimate, QueryOutcome, RecallAt, TrainingPoint};
+use crate::metric::kind::Metric;
 
 fn texts<T>(rows: &[T], get: impl Fn(&T) -> &str) -> Values {
     Values::Text(rows.iter().map(|row| get(row).to_string()).collect())
@@ -21,19 +22,54 @@ fn reals<T>(rows: &[T], get: impl Fn(&T) -> Option<f64>) -> Values {
 }
 
 fn push_estimate<T>(columns: &mut Columns, name: &str, rows: &[T], get: impl Fn(&T) -> Option<Estimate>) {
+    let bound = |row: &T| get(row).filter(|e| e.basis.is_some());
     columns.push(name, reals(rows, |row| get(row).map(|e| e.value)));
-    columns.push(&format!("{name}_low"), reals(rows, |row| get(row).map(|e| e.low)));
-    columns.push(&format!("{name}_high"), reals(rows, |row| get(row).map(|e| e.high)));
+    columns.push(&format!("{name}_low"), reals(rows, |row| bound(row).map(|e| e.low)));
+    columns.push(&format!("{name}_high"), reals(rows, |row| bound(row).map(|e| e.high)));
+    columns.push(&format!("{name}_n"), wholes(rows, |row| get(row).map_or(0, |e| e.n)));
+    let basis = |row: &T| bound(row).and_then(|e| e.basis).map(|basis| basis.to_string()).unwrap_or_default();
+    columns.push(&format!("{name}_interval"), Values::Text(rows.iter().map(basis).collect()));
 }
 
 fn estimates(columns: &Columns, name: &str) -> Result<Vec<Option<Estimate>>, ColumnError> {
     let value = columns.real(name)?;
-    let low = columns.real(&format!("{name}_low"))?;
-    let high = columns.real(&format!("{name}_high"))?;
-    let join = |((value, low), high): ((&Option<f64>, &Option<f64>), &Option<f64>)| {
-        Some(Estimate { value: (*value)?, low: (*low)?, high: (*high)? })
+    let (low, high) = (columns.real(&format!("{name}_low"))?, columns.real(&format!("{name}_high"))?);
+    let (n, interval) = (columns.whole(&format!("{name}_n"))?, format!("{name}_interval"));
+    let texts = columns.text(&interval)?;
+    let row = |row: usize| -> Result<Option<Estimate>, ColumnError> {
+        let Some(point) = value[row] else { return Ok(None) };
+        let text = &texts[row];
+        let wanted = "where an interval comes from, such as `BCa over 12 classes`";
+        let wrong = |_| ColumnError::Cell { name: interval.clone(), row, got: text.clone(), wanted };
+        let basis = if text.is_empty() { None } else { Some(text.parse().map_err(wrong)?) };
+        let (low, high) = (low[row].unwrap_or(point), high[row].unwrap_or(point));
+        Ok(Some(Estimate { value: point, low, high, n: n[row], basis }))
     };
-    Ok(value.iter().zip(low).zip(high).map(join).collect())
+    (0..value.len()).map(row).collect()
+}
+
+/// One group of columns for each metric that any row has.
+fn push_metrics(columns: &mut Columns, rows: &[Measurement]) {
+    let metrics: BTreeSet<Metric> = rows.iter().flat_map(|m| m.metrics.iter().map(|e| e.metric)).collect();
+    for metric in metrics {
+        let at = |m: &Measurement| m.metrics.iter().find(|e| e.metric == metric).cloned();
+        push_estimate(columns, &metric.column(), rows, |m| at(m).and_then(|e| e.estimate));
+        let note = |m: &Measurement| at(m).map(|e| e.note).unwrap_or_default();
+        columns.push(&format!("{}_note", metric.column()), Values::Text(rows.iter().map(note).collect()));
+    }
+}
+
+type MetricColumn = (Metric, Vec<Option<Estimate>>, Vec<String>);
+
+/// The groups of columns that [`push_metrics`] made.
+fn metric_columns(columns: &Columns) -> Result<Vec<MetricColumn>, ColumnError> {
+    let mut found = Vec::new();
+    for (name, _) in &columns.0 {
+        if let Some(metric) = Metric::of_column(name).filter(|metric| !matches!(metric, Metric::RecallAt(_))) {
+            found.push((metric, estimates(columns, name)?, columns.text(&format!("{name}_note"))?.to_vec()));
+        }
+    }
+    Ok(found)
 }
 
 /// Shares are in `[0, 1]`; the unit of everything else is in the column's name.
@@ -59,6 +95,8 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("seed", Values::Wide(rows.iter().map(|m| m.seed).collect()));
     c.push("queries", wholes(rows, |m| m.queries));
     c.push("queries_available", wholes(rows, |m| m.queries_available));
+    c.push("queries_without_positive", wholes(rows, |m| m.without_positive));
+    c.push("query_classes", wholes(rows, |m| m.query_classes));
     c.push("gallery_images", wholes(rows, |m| m.gallery));
     let ks: BTreeSet<u32> = rows.iter().flat_map(|m| m.recall.iter().map(|r| r.k)).collect();
     for k in ks {
@@ -67,6 +105,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     }
     push_estimate(&mut c, "success_share", rows, |m| m.success);
     push_estimate(&mut c, "shift_distance", rows, |m| m.shift);
+    push_metrics(&mut c, rows);
     c.push("linf_max_pixels", reals(rows, |m| m.linf_max));
     c.push("l2_mean_pixels", reals(rows, |m| m.l2_mean));
     let checks = |m: &Measurement| serde_json::to_string(&m.checks).expect("checks are text and flags");
@@ -86,6 +125,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
     }
     recalls.sort_by_key(|(k, _)| *k);
     let (success, shift) = (estimates(c, "success_share")?, estimates(c, "shift_distance")?);
+    let metrics = metric_columns(c)?;
     let epsilon_pixels = c.present("epsilon_pixels")?;
     let checks = c.text("checks")?;
     let mut rows = Vec::with_capacity(c.rows());
@@ -93,6 +133,11 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
         let text = |name: &str| c.text(name).map(|values| values[row].clone());
         let whole = |name: &str| c.whole(name).map(|values| values[row]);
         let at = |(k, values): &(u32, Vec<Option<Estimate>>)| values[row].map(|estimate| RecallAt { k: *k, estimate });
+        // A metric that a row does not have has neither a value nor a note.
+        let metric = |(metric, values, notes): &MetricColumn| {
+            let (estimate, note) = (values[row], notes[row].clone());
+            (estimate.is_some() || !note.is_empty()).then_some(MetricEstimate { metric: *metric, estimate, note })
+        };
         let checks: Vec<Check> = serde_json::from_str(&checks[row]).map_err(|_| ColumnError::Cell {
             name: "checks".into(),
             row,
@@ -120,10 +165,13 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             seed: c.wide("seed")?[row],
             queries: whole("queries")?,
             queries_available: whole("queries_available")?,
+            without_positive: whole("queries_without_positive")?,
+            query_classes: whole("query_classes")?,
             gallery: whole("gallery_images")?,
             recall: recalls.iter().filter_map(at).collect(),
             success: success[row],
             shift: shift[row],
+            metrics: metrics.iter().filter_map(metric).collect(),
             linf_max: c.real("linf_max_pixels")?[row],
             l2_mean: c.real("l2_mean_pixels")?[row],
             checks,
@@ -145,6 +193,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("neighbors", Values::Text(rows.iter().map(|q| list_text(&q.neighbors)).collect()));
     c.push("targets", Values::Text(rows.iter().map(|q| list_text(&q.targets)).collect()));
     c.push("success", Values::Flag(rows.iter().map(|q| q.success).collect()));
+    c.push("target_rank", wholes(rows, |q| q.target_rank));
     c.push("shift_distance", single(|q| q.shift));
     c.push("linf_pixels", single(|q| q.linf));
     c.push("l2_pixels", single(|q| q.l2));
@@ -155,6 +204,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
 pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
     let (trial, query, label) = (c.text("trial")?, c.whole("query")?, c.whole("label")?);
     let (first_hit, success) = (c.whole("first_hit")?, c.flag("success")?);
+    let target_rank = c.whole("target_rank")?;
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
@@ -166,6 +216,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         neighbors,
         targets,
         success: success[i],
+        target_rank: target_rank[i],
         shift: shift[i],
         linf: linf[i],
         l2: l2[i],

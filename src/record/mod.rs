@@ -7,24 +7,16 @@ pub mod card;
 
 use serde::{Deserialize, Serialize};
 
+pub use estimate::{Estimate, MetricEstimate, RecallAt};
+
 pub mod columns;
 pub mod csv;
+pub mod estimate;
 pub mod folder;
 pub mod frames;
 mod layout;
 #[cfg(test)]
 pub(crate) mod sample;
-
-/// A value with a confidence interval. `NaN` never occurs: what could not be computed is `None` in the row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// Point estimate, a share in `[0, 1]` for recall.
-    pub value: f64,
-    /// Lower end of the 95 % interval.
-    pub low: f64,
-    /// Upper end of the 95 % interval.
-    pub high: f64,
-}
 
 /// One trial: model × dataset × side × goal × method × budget × branch × seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -69,6 +61,10 @@ pub struct Measurement {
     pub queries: u32,
     /// Queries that could have been evaluated.
     pub queries_available: u32,
+    /// Queries left out of every ranking metric because the gallery holds no other image of their class.
+    pub without_positive: u32,
+    /// Classes of the queries.
+    pub query_classes: u32,
     /// Gallery size.
     pub gallery: u32,
     /// recall@k for each k, ascending in k.
@@ -77,6 +73,8 @@ pub struct Measurement {
     pub success: Option<Estimate>,
     /// Mean Euclidean distance between clean and attacked embedding.
     pub shift: Option<Estimate>,
+    /// The suite's further metrics, those that this kind of trial has, in the suite's order.
+    pub metrics: Vec<MetricEstimate>,
     /// Largest L∞ perturbation over queries, pixel units.
     pub linf_max: Option<f64>,
     /// Mean L2 perturbation over queries, pixel units.
@@ -91,15 +89,6 @@ pub struct Measurement {
     pub error: Option<String>,
 }
 
-/// One recall@k.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct RecallAt {
-    /// Neighbours looked at.
-    pub k: u32,
-    /// Share of queries with a same-class image among them.
-    pub estimate: Estimate,
-}
-
 /// The outcome of a soundness check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -109,6 +98,17 @@ pub struct Check {
     pub passed: bool,
     /// What was measured, in words and numbers.
     pub detail: String,
+}
+
+impl Check {
+    /// Name of the check that the gradient is that of the model and not a straight-through one.
+    pub const GRADIENT_EXACT: &'static str = "gradient-exact";
+
+    /// Whether it says how a number was made rather than that something is wrong. A label marks the number wherever it is
+    /// shown, but fails no run: the user asked for it.
+    pub fn is_label(&self) -> bool {
+        self.name == Self::GRADIENT_EXACT
+    }
 }
 
 /// One query of one trial.
@@ -128,6 +128,9 @@ pub struct QueryOutcome {
     pub targets: Vec<u32>,
     /// Whether the nearest image has a target's identity.
     pub success: bool,
+    /// Rank (from 1) of the nearest image with a target's identity, ties counted against the attacker. 0 without targets
+    /// or if the suite does not ask for `target-rank`.
+    pub target_rank: u32,
     /// Euclidean distance between clean and attacked embedding.
     pub shift: f32,
     /// L∞ perturbation, pixel units.
@@ -214,7 +217,7 @@ mod bytes_base64 {
 /// What a run was made with and of. Only this file carries times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Manifest {
-    /// Version of the run-folder format, 1.
+    /// Version of the run-folder format, 2.
     pub schema: u32,
     /// Suite name.
     pub suite: String,
@@ -240,6 +243,8 @@ pub struct Manifest {
     pub stages: Vec<(String, f64)>,
     /// Models in the suite's order: id and description.
     pub models: Vec<(String, String)>,
+    /// Labels and names of the test classes, ascending.
+    pub test_classes: Vec<(u32, String)>,
 }
 
 /// Everything a report shows.

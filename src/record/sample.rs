@@ -5,8 +5,12 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Check, Estimate, GalleryItem, Manifest, Measurement, QueryOutcome, RecallAt, Run, Thumbnail, TrainingPoint,
+    Check, Estimate, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run, Thumbnail,
+    TrainingPoint,
 };
+use crate::metric::kind::Metric;
+use crate::stats::Interval;
+use crate::stats::uncertainty::{Basis, Method, Unit};
 
 /// What to make.
 pub(crate) struct Shape {
@@ -47,7 +51,26 @@ pub(crate) fn run() -> Run {
 fn share(hits: usize, of: u32) -> Estimate {
     let (n, p) = (f64::from(of.max(1)), hits as f64 / f64::from(of.max(1)));
     let half = 1.96 * (p * (1.0 - p) / n).sqrt();
-    Estimate { value: p, low: (p - half).max(0.0), high: (p + half).min(1.0) }
+    Estimate { value: p, low: (p - half).max(0.0), high: (p + half).min(1.0), n: of, basis: Some(basis(of)) }
+}
+
+/// Ten queries a class.
+fn basis(queries: u32) -> Basis {
+    Basis { method: Method::Bca, unit: Unit::Classes, units: queries / 10 }
+}
+
+/// A mean over queries, a figure without an interval and one that is undefined.
+fn metrics(chance: f64, shape: &Shape, attacked: bool) -> Vec<MetricEstimate> {
+    let interval = |value: f64| Some((Interval { value, low: value - 0.05, high: value + 0.05 }, basis(shape.queries)));
+    let of = |metric, value, interval| MetricEstimate::new(metric, value, interval, shape.queries as usize);
+    let mut list = vec![of(Metric::MapAtR, 0.5 * chance, interval(0.5 * chance)), of(Metric::HubSkewness, 1.25, None)];
+    if attacked {
+        list.push(of(Metric::TargetRank, 0.25, interval(0.25)));
+    } else {
+        list.push(of(Metric::PiRatio, 1.5 - chance, interval(1.5 - chance)));
+        list.push(MetricEstimate::undefined(Metric::Rho(1), "a singular value is zero"));
+    }
+    list
 }
 
 pub(crate) fn make(shape: &Shape) -> Run {
@@ -117,6 +140,7 @@ fn trial_rows(
             neighbors: (0..8).map(|n| (query as u32 * 7 + n * 13) % shape.queries).collect(),
             targets: if attacked { vec![(query as u32 + 50) % shape.queries] } else { vec![] },
             success: attacked && *first_hit > 20,
+            target_rank: if attacked { 1 + query as u32 % 9 } else { 0 },
             shift: if attacked { rng.random::<f32>() } else { 0.0 },
             linf: epsilon_pixels as f32,
             l2: epsilon_pixels as f32 * 96.0,
@@ -144,10 +168,13 @@ fn trial_rows(
         seed: 0,
         queries: shape.queries,
         queries_available: shape.queries,
+        without_positive: 3,
+        query_classes: shape.queries / 10,
         gallery: shape.queries,
         recall: vec![recall(1), recall(2), recall(4), recall(8)],
         success: attacked.then(|| share(ranks.iter().filter(|r| **r > 20).count(), shape.queries)),
-        shift: attacked.then_some(Estimate { value: 0.5, low: 0.48, high: 0.52 }),
+        shift: attacked.then(|| Estimate { high: 0.52, low: 0.48, value: 0.5, ..share(0, shape.queries) }),
+        metrics: metrics(chance, shape, attacked),
         linf_max: attacked.then_some(epsilon_pixels),
         l2_mean: attacked.then_some(epsilon_pixels * 96.0),
         checks: vec![
@@ -162,7 +189,7 @@ fn trial_rows(
 
 fn manifest(shape: &Shape) -> Manifest {
     Manifest {
-        schema: 1,
+        schema: crate::record::folder::SCHEMA,
         suite: "demo".into(),
         about: "MDProp beside a standard model on emoji drawings, clean and attacked.".into(),
         plan: "feedc0de1234".into(),
@@ -174,6 +201,7 @@ fn manifest(shape: &Shape) -> Manifest {
         threads: 2,
         started_unix_s: 1_795_000_000,
         stages: vec![("train".into(), 120.5), ("measure".into(), 60.25)],
+        test_classes: (0..shape.queries.div_ceil(10)).map(|class| (class, format!("glyph {class}"))).collect(),
         models: shape.models.iter().map(|m| (m.0.clone(), format!("convnet trained by {}", m.1))).collect(),
     }
 }

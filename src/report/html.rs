@@ -5,7 +5,7 @@ use super::chart::Chart;
 use super::summary::Summary;
 use super::table::{self, Table};
 use super::words::escape;
-use super::{ReportError, gallery};
+use super::{ReportError, gallery, metrics, robustness};
 use crate::record::Run;
 
 /// The whole page.
@@ -25,10 +25,16 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> Result<String, Re
     }
     if !summary.models.is_empty() {
         let ratios = table::ratios(summary).map(|t| rendered(&t)).unwrap_or_default();
-        body += &section("results", "Results", &(rendered(&table::headline(summary)) + &ratios));
+        let together = [robustness::worst_cases(run, summary), robustness::areas(run, summary)];
+        let together: String = together.iter().flatten().map(rendered).collect();
+        body += &section("results", "Results", &(rendered(&table::headline(summary)) + &ratios + &together));
     }
     let shown = |name: &str| charts.iter().filter(|c| c.name == name).map(chart).collect::<String>();
     body += &section("charts", "Charts", &(shown("recall") + &shown("epsilon")));
+    body += &section("retrieval", "Retrieval", &unfolded(&metrics::retrieval(run, summary)));
+    body += &section("geometry", "Geometry of the embeddings", &unfolded(&metrics::geometry(run, summary)));
+    let classes = robustness::classes(run, summary).map(|t| rendered(&t)).unwrap_or_default();
+    body += &section("classes", "Classes", &classes);
     let words: String = table::threat_model(summary).iter().map(|s| format!("<li>{}</li>\n", escape(s))).collect();
     let list = if words.is_empty() { words } else { format!("<ul>{words}</ul>\n") };
     body += &section("threat", "What was attacked, and how", &list);
@@ -63,6 +69,15 @@ fn section(id: &str, heading: &str, content: &str) -> String {
 
 fn folded(summary: &str, content: &str) -> String {
     format!("<details><summary>{}</summary>\n{content}</details>\n", escape(summary))
+}
+
+/// The first table open, the others folded under their captions.
+fn unfolded(tables: &[Table]) -> String {
+    let show = |(index, table): (usize, &Table)| match index {
+        0 => rendered(table),
+        _ => folded(&table.caption, &rendered(table)),
+    };
+    tables.iter().enumerate().map(show).collect()
 }
 
 /// The picture is ours and already escaped; the XML head, if any, has no place inside a page.

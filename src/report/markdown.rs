@@ -5,6 +5,7 @@ use super::chart::Chart;
 use super::summary::Summary;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
+use super::{metrics, robustness};
 use crate::record::Run;
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
@@ -19,13 +20,23 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
     if !summary.models.is_empty() {
         out += "## Results\n\n";
         out += &rendered(&table::headline(summary));
-        out += &table::ratios(summary).map(|t| rendered(&t)).unwrap_or_default();
+        let more = [table::ratios(summary), robustness::worst_cases(run, summary), robustness::areas(run, summary)];
+        out += &more.iter().flatten().map(rendered).collect::<String>();
     }
     if !charts.is_empty() {
         out += "## Charts\n\n";
         for chart in charts {
             out += &format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name);
         }
+    }
+    let classes = robustness::classes(run, summary).into_iter().collect();
+    let sections = [
+        ("Retrieval", metrics::retrieval(run, summary)),
+        ("Geometry of the embeddings", metrics::geometry(run, summary)),
+        ("Classes", classes),
+    ];
+    for (heading, tables) in sections.iter().filter(|(_, tables)| !tables.is_empty()) {
+        out += &format!("## {heading}\n\n{}", tables.iter().map(rendered).collect::<String>());
     }
     let threat = table::threat_model(summary);
     if !threat.is_empty() {

@@ -13,6 +13,8 @@ pub mod comparison;
 mod gallery;
 pub mod html;
 pub mod markdown;
+pub mod metrics;
+pub mod robustness;
 pub mod summary;
 pub mod table;
 pub mod terminal;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::record::{Measurement, Run};
+use crate::record::{Estimate, Measurement, Run};
 use crate::stats::seeds;
+use crate::stats::uncertainty::Basis;
 
 /// One column of the headline table: what was done to the queries and which branch answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +94,7 @@ impl Condition {
 /// What an interval is an interval of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IntervalKind {
-    /// One seed: uncertainty from the queries alone.
+    /// One seed: uncertainty from the queries (whole classes drawn) alone.
     Queries,
     /// Two seeds: from the lower end of the lower seed's query interval to the upper end of the upper one's.
     Envelope,
@@ -105,7 +106,9 @@ impl IntervalKind {
     /// For a footnote.
     pub fn in_words(self) -> &'static str {
         match self {
-            Self::Queries => "one seed: 95 % interval over queries; it says nothing about training again",
+            Self::Queries => {
+                "one seed: 95 % interval from the queries, whole classes drawn; it says nothing about training again"
+            }
             Self::Envelope => {
                 "two seeds: the range that covers both seeds' 95 % query intervals; two seeds are too few for an \
                  interval of the mean"
@@ -142,8 +145,19 @@ pub struct SeedMean {
     pub kind: IntervalKind,
     /// Number of seeds.
     pub seeds: usize,
-    /// Fewest queries of its trials.
+    /// Standard deviation over them; `None` for one.
+    pub sd: Option<f64>,
+    /// Fewest queries (images, for figures of a set) of its trials.
     pub queries: u32,
+    /// Where the intervals of its trials come from; empty: they have none.
+    pub bases: BTreeSet<Basis>,
+}
+
+impl SeedMean {
+    /// Whether there is an interval to show: that of its trials, or that of the mean over three seeds or more.
+    pub fn has_interval(&self) -> bool {
+        !self.bases.is_empty() || self.kind == IntervalKind::Mean
+    }
 }
 
 /// A model and its cells, one per condition.
@@ -268,8 +282,8 @@ fn family(c: &Condition) -> Family {
     (c.dataset.clone(), c.attack.clone(), c.crafted_on.clone(), c.answered_by.clone())
 }
 
-fn recall_at_1(m: &Measurement) -> Option<crate::record::Estimate> {
-    m.recall.iter().find(|r| r.k == 1).map(|r| r.estimate).filter(|_| m.error.is_none())
+fn recall_at_1(m: &Measurement) -> Option<Estimate> {
+    m.recall.iter().find(|r| r.k == 1).map(|r| r.estimate)
 }
 
 fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Option<ModelRow> {
@@ -278,7 +292,7 @@ fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Opt
     let cell = |c: &Condition| {
         let rows: Vec<&Measurement> = rows.iter().copied().filter(|m| c.matches(m)).collect();
         (!rows.is_empty()).then(|| Cell {
-            recall: seed_mean(&rows),
+            recall: seed_mean(&rows, (0.0, 1.0), recall_at_1),
             failed_checks: rows
                 .iter()
                 .flat_map(|m| m.checks.iter().filter(|c| !c.passed).map(move |c| (m.model_seed, c)))
@@ -293,20 +307,28 @@ fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Opt
     Some(ModelRow { model: id.to_string(), training, style, cells: conditions.iter().map(cell).collect() })
 }
 
-/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once.
-fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
-    let mut by_seed: BTreeMap<u64, Vec<crate::record::Estimate>> = BTreeMap::new();
-    let mut queries = u32::MAX;
-    for m in rows {
-        if let Some(estimate) = recall_at_1(m) {
+/// The mean over seeds of a figure that `get` finds in a row, its interval kept within `range`.
+///
+/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once. Failed trials do
+/// not count; `None` if no row has the figure.
+pub(super) fn seed_mean(
+    rows: &[&Measurement],
+    range: (f64, f64),
+    get: impl Fn(&Measurement) -> Option<Estimate>,
+) -> Option<SeedMean> {
+    let mut by_seed: BTreeMap<u64, Vec<Estimate>> = BTreeMap::new();
+    for m in rows.iter().filter(|m| m.error.is_none()) {
+        if let Some(estimate) = get(m) {
             by_seed.entry(m.model_seed).or_default().push(estimate);
-            queries = queries.min(m.queries);
         }
     }
-    let average = |list: &[crate::record::Estimate], get: fn(&crate::record::Estimate) -> f64| {
-        list.iter().map(get).sum::<f64>() / list.len() as f64
-    };
-    let column = |get: fn(&crate::record::Estimate) -> f64| by_seed.values().map(|l| average(l, get)).collect();
+    of_seeds(by_seed.into_values().collect(), range)
+}
+
+/// The mean over seeds, one list of estimates a seed.
+pub(super) fn of_seeds(by_seed: Vec<Vec<Estimate>>, range: (f64, f64)) -> Option<SeedMean> {
+    let average = |list: &[Estimate], get: fn(&Estimate) -> f64| list.iter().map(get).sum::<f64>() / list.len() as f64;
+    let column = |get: fn(&Estimate) -> f64| by_seed.iter().map(|l| average(l, get)).collect();
     let (values, lows, highs): (Vec<f64>, Vec<f64>, Vec<f64>) =
         (column(|e| e.value), column(|e| e.low), column(|e| e.high));
     let n = values.len() as f64;
@@ -320,8 +342,17 @@ fn seed_mean(rows: &[&Measurement]) -> Option<SeedMean> {
         }
         _ => (IntervalKind::Queries, low, high),
     };
-    let (low, high) = (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0));
-    Some(SeedMean { value: summary.mean, low, high, kind, seeds: summary.seeds, queries })
+    let all = || by_seed.iter().flatten();
+    Some(SeedMean {
+        value: summary.mean,
+        low: low.max(range.0),
+        high: high.min(range.1),
+        kind,
+        seeds: summary.seeds,
+        sd: summary.sd,
+        queries: all().map(|e| e.n).min().unwrap_or(0),
+        bases: all().filter_map(|e| e.basis).collect(),
+    })
 }
 
 #[cfg(test)]

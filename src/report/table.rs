@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::summary::{Cell, Condition, Summary};
+use super::summary::{Cell, Condition, SeedMean, Summary};
 use super::words::ratio;
 use crate::record::{Estimate, Measurement, Run};
 
@@ -18,7 +18,7 @@ pub struct TableCell {
 }
 
 impl TableCell {
-    fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), detail: None, marks: vec![] }
     }
 }
@@ -51,7 +51,7 @@ fn span(low: f64, high: f64) -> String {
 /// recall@1 per model and condition, with intervals and marks.
 pub fn headline(summary: &Summary) -> Table {
     let mut table = Table {
-        caption: "recall@1 in percent: share of queries whose nearest other image has their class".into(),
+        caption: "recall@1 in percent (a hit rate): share of queries whose nearest other image has their class".into(),
         head: std::iter::once("model".to_string()).chain(summary.conditions.iter().map(Condition::label)).collect(),
         words: 1,
         ..Table::default()
@@ -72,7 +72,16 @@ pub fn headline(summary: &Summary) -> Table {
         table.remarks.push(format!("Trained seeds × queries: {}.", counts.join(", ")));
     }
     table.remarks.extend(summary.kinds().iter().map(|k| format!("Brackets, {}.", k.in_words())));
+    let recalls = summary.models.iter().flat_map(|m| m.cells.iter().flatten().filter_map(|c| c.recall.as_ref()));
+    table.remarks.extend(bases_in_words(recalls));
     table
+}
+
+/// Where the intervals of the trials behind these numbers come from.
+pub(super) fn bases_in_words<'a>(means: impl Iterator<Item = &'a SeedMean>) -> Option<String> {
+    let bases: BTreeSet<String> = means.flat_map(|mean| mean.bases.iter().map(ToString::to_string)).collect();
+    let list: Vec<String> = bases.into_iter().collect();
+    (!list.is_empty()).then(|| format!("95 % intervals of single trials: {}.", list.join(", ")))
 }
 
 fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &mut Vec<String>) -> TableCell {
@@ -131,7 +140,7 @@ pub fn checks(run: &Run) -> Option<Table> {
 fn estimate(e: Option<Estimate>, scale: f64, digits: usize) -> TableCell {
     e.map_or(TableCell::new("–"), |e| TableCell {
         text: format!("{:.digits$}", scale * e.value),
-        detail: Some(format!("[{:.digits$}, {:.digits$}]", scale * e.low, scale * e.high)),
+        detail: e.basis.map(|_| format!("[{:.digits$}, {:.digits$}]", scale * e.low, scale * e.high)),
         marks: vec![],
     })
 }
@@ -160,7 +169,11 @@ pub fn trials(run: &Run) -> Table {
             row.push(estimate(m.shift, 1.0, 3));
             row.push(TableCell::new(m.linf_max.map_or("–".into(), |v| format!("{:.2}", 255.0 * v))));
             row.push(TableCell::new(m.l2_mean.map_or("–".into(), |v| format!("{v:.3}"))));
-            row.push(TableCell::new(format!("{} of {}", m.queries, m.queries_available)));
+            let left_out = match m.without_positive {
+                0 => String::new(),
+                n => format!(", {n} without another image of their class"),
+            };
+            row.push(TableCell::new(format!("{} of {}{left_out}", m.queries, m.queries_available)));
         }
         let failed: Vec<&str> = m.checks.iter().filter(|c| !c.passed).map(|c| c.name.as_str()).collect();
         let verdict = match (m.checks.is_empty(), failed.is_empty()) {

@@ -58,8 +58,20 @@ fn the_page_is_whole_and_self_contained() {
     assert!(html.len() < 5 << 20);
     let outside = ["<script", "<link", "src=\"http", "href=\"http", "@import", "url("];
     assert!(outside.iter().all(|o| !html.contains(o)));
-    let order =
-        ["class=\"answer\"", "results", "charts", "threat", "gallery", "training", "checks", "trials", "manifest"];
+    let order = [
+        "class=\"answer\"",
+        "results",
+        "charts",
+        "retrieval",
+        "geometry",
+        "classes",
+        "threat",
+        "gallery",
+        "training",
+        "checks",
+        "trials",
+        "manifest",
+    ];
     let places: Vec<usize> =
         order
             .iter()

@@ -1,5 +1,6 @@
 //! A suite's `[[expect]]` entries against the measurements.
 
+use crate::metric::kind::Metric;
 use crate::record::Measurement;
 use crate::suite::wire::Expectation;
 
@@ -34,11 +35,13 @@ fn metric(measurement: &Measurement, name: &str) -> Option<f64> {
     if measurement.error.is_some() {
         return None;
     }
-    if name == "success" {
-        return measurement.success.map(|s| s.value);
-    }
-    let k: u32 = name.strip_prefix("recall@")?.parse().ok()?;
-    measurement.recall.iter().find(|r| r.k == k).map(|r| r.estimate.value)
+    let estimate = match name.parse().ok()? {
+        Metric::RecallAt(k) => measurement.recall.iter().find(|r| r.k == k).map(|r| r.estimate),
+        Metric::Success => measurement.success,
+        Metric::Shift => measurement.shift,
+        metric => measurement.metrics.iter().find(|m| m.metric == metric).and_then(|m| m.estimate),
+    };
+    estimate.map(|e| e.value)
 }
 
 fn describe(expectation: &Expectation) -> String {
@@ -55,41 +58,18 @@ fn describe(expectation: &Expectation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Estimate, RecallAt};
+    use crate::record::{Estimate, MetricEstimate, RecallAt};
 
     fn measurement(seed: u64, recall: Option<f64>) -> Measurement {
-        let estimate = |value| Estimate { value, low: value, high: value };
+        let estimate = |value| Estimate { value, low: value, high: value, ..Estimate::default() };
         Measurement {
-            trial: "t".into(),
-            suite: "s".into(),
-            dataset: "d".into(),
             model: "a".into(),
-            training: "standard".into(),
             model_seed: seed,
-            artefact: "x".into(),
             attack: "clean".into(),
-            goal: "none".into(),
-            method: "none".into(),
-            side: "none".into(),
-            crafted_on: "main".into(),
-            answered_by: "main".into(),
             epsilon: "0".into(),
-            epsilon_pixels: 0.0,
-            steps: 0,
-            restarts: 1,
-            seed: 0,
-            queries: 1,
-            queries_available: 1,
-            gallery: 1,
             recall: recall.map(|r| RecallAt { k: 1, estimate: estimate(r) }).into_iter().collect(),
-            success: None,
-            shift: None,
-            linf_max: None,
-            l2_mean: None,
-            checks: vec![],
-            provider: "cpu".into(),
-            selected_on: "last".into(),
             error: recall.is_none().then(|| "out of memory".into()),
+            ..Measurement::default()
         }
     }
 
@@ -109,6 +89,18 @@ mod tests {
         let rows = [measurement(0, Some(0.4)), measurement(1, Some(0.6))];
         assert!(judge(&expectation(0.5), &rows).met);
         assert!(!judge(&expectation(0.51), &rows).met);
+    }
+
+    #[test]
+    fn a_further_metric_is_judged_and_an_undefined_one_never_meets_an_expectation() {
+        let mut row = measurement(0, Some(0.4));
+        let with = |name: &str, least| Expectation { metric: name.into(), ..expectation(least) };
+        assert!(!judge(&with("map@r", 0.0), std::slice::from_ref(&row)).met);
+        row.metrics.push(MetricEstimate::new(Metric::MapAtR, 0.3, None, 5));
+        row.metrics.push(MetricEstimate::undefined(Metric::Rho(1), "a singular value is zero"));
+        assert!(judge(&with("map@r", 0.3), std::slice::from_ref(&row)).met);
+        assert!(!judge(&with("map@r", 0.31), std::slice::from_ref(&row)).met);
+        assert_eq!(judge(&with("rho@1", 0.0), std::slice::from_ref(&row)).measured, None);
     }
 
     #[test]

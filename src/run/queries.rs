@@ -18,10 +18,14 @@ pub struct Queries {
 /// cover many classes.
 pub fn choose(images: &ImageSet, wanted: Option<usize>, seed: u64) -> Queries {
     let mut by_class: std::collections::BTreeMap<u32, Vec<usize>> = Default::default();
-    for &i in &images.split.test {
+    let apart = !images.split.queries.is_empty();
+    for &i in if apart { &images.split.queries } else { &images.split.test } {
         by_class.entry(images.labels[i]).or_default().push(i);
     }
-    by_class.retain(|_, members| members.len() > 1);
+    // A query of a set whose gallery is apart needs one partner there; any other needs one besides itself.
+    let partners = by_class_size(images);
+    let needed = if apart { 1 } else { 2 };
+    by_class.retain(|class, _| partners.get(class).is_some_and(|&n| n >= needed));
     let available = by_class.values().map(Vec::len).sum();
     let Some(wanted) = wanted.filter(|&wanted| wanted < available) else {
         let mut chosen: Vec<usize> = by_class.into_values().flatten().collect();
@@ -48,6 +52,13 @@ pub fn choose(images: &ImageSet, wanted: Option<usize>, seed: u64) -> Queries {
     }
     chosen.sort_unstable();
     Queries { chosen, available }
+}
+
+/// Images of each class in the gallery.
+fn by_class_size(images: &ImageSet) -> std::collections::BTreeMap<u32, usize> {
+    let mut sizes = std::collections::BTreeMap::new();
+    images.split.test.iter().for_each(|&i| *sizes.entry(images.labels[i]).or_insert(0) += 1);
+    sizes
 }
 
 #[cfg(test)]

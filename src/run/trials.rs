@@ -16,11 +16,13 @@ use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::Encoder;
-use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
+use crate::metric::kind::Metric;
 use crate::progress::Silent;
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
+use crate::suite::wire::Clusters;
 
 /// Batches that are handed to the encoder at once, so that its threads have one each. Each is still computed by itself: no
 /// number depends on this.
@@ -48,8 +50,21 @@ pub struct TrialContext<'a> {
     pub settings: &'a Settings<'a>,
 }
 
+impl TrialContext<'_> {
+    /// Clusters of k-means; 0: as many as the gallery has classes.
+    fn clusters(&self) -> usize {
+        match self.plan.suite.evaluation.clusters {
+            Clusters::TestClasses => 0,
+            Clusters::TrainingClasses => {
+                let train = self.images.split.train.iter().map(|&i| self.images.labels[i]);
+                train.collect::<std::collections::BTreeSet<u32>>().len()
+            }
+        }
+    }
+}
+
 /// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 1;
+const TRIAL_VERSION: u32 = 2;
 
 /// Everything that can change an outcome of a trial.
 #[derive(Serialize)]
@@ -62,9 +77,13 @@ struct Identity<'a> {
     trial: &'a TrialSpec,
     seed: u64,
     recall_at: &'a [u32],
+    metrics: &'a [Metric],
+    clusters: Clusters,
     batch_size: usize,
     gallery: usize,
     model: (&'a str, u64),
+    provider: Provider,
+    straight_through: bool,
 }
 
 /// Measures every trial of one model, clean first.
@@ -128,6 +147,8 @@ fn trial_input<'b>(
         batch_size: evaluation.batch_size * BATCHES_AT_ONCE,
         seed: context.plan.suite.seed,
         ks: &evaluation.recall_at,
+        metrics: &evaluation.metrics,
+        clusters: context.clusters(),
         keep: &queries[..queries.len().min(KEPT_PIXELS)],
         observer: context.settings.observer,
         cancel: &context.settings.cancel,
@@ -159,16 +180,28 @@ impl Session<'_> {
             trial,
             seed: self.context.plan.suite.seed,
             recall_at: &evaluation.recall_at,
+            metrics: &evaluation.metrics,
+            clusters: evaluation.clusters,
             batch_size: evaluation.batch_size,
             gallery: evaluation.gallery,
             model: (&self.model.id, self.model.seed),
+            provider: self.context.settings.provider,
+            straight_through: self.model.straight_through,
         })
     }
 
     fn encoder(&self, branch: Branch, batch_size: usize) -> Result<OnnxEncoder, RunError> {
         let TrialContext { images, runtime, settings, .. } = self.context;
         let name = format!("{} ({branch})", self.model.id);
-        let options = OnnxOptions { name: Some(name), threads: settings.threads, batch_size };
+        let options = OnnxOptions {
+            name: Some(name),
+            threads: settings.threads,
+            batch_size,
+            straight_through: self.model.straight_through,
+            provider: settings.provider,
+            scratch: settings.scratch.clone(),
+            ..OnnxOptions::default()
+        };
         let encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
         let wanted = encoder.spec().input;
         if wanted != [3, images.size, images.size] {
@@ -220,6 +253,9 @@ impl Session<'_> {
         let mut stored = match outcome {
             Ok(outcome) => {
                 outcome.write_into(&input, crafter.encoder.spec(), &mut row);
+                if trial.method.steps() > 0 {
+                    row.checks.extend(checks::gradient_exact(&crafter.encoder.spec().straight_through));
+                }
                 row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
                 let kept: AdversarialBytes = outcome.kept.into_iter().collect();
                 let gallery = self.stories(trial, clean, &outcome.queries, &kept);
@@ -279,6 +315,7 @@ impl Session<'_> {
         input.batch_size = batch_size * BATCHES_AT_ONCE;
         input.observer = &silent;
         input.keep = &[];
+        input.metrics = &[];
         let again = run_trial(&mut encoder, None, &input)?;
         let ks = &context.plan.suite.evaluation.recall_at;
         let hit = |outcome: &QueryOutcome, k: u32| (1..=k).contains(&outcome.first_hit);

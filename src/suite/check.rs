@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Method};
-use super::recipe::{AugmentationSpec, BackboneSpec, LossSpec, Recipe, TrainingMethod};
+use super::attack::{Goal, Method, Side, Stop};
+use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
+use crate::metric::kind::{Metric, Scope};
 use crate::units::Epsilon;
 
 /// Whether `name` can be an id: lower-case words of letters and digits joined by single hyphens.
@@ -80,6 +81,7 @@ fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
     if ks.last().is_some_and(|&k| k > 1000) {
         problems.push("evaluation.recall_at goes beyond 1000 neighbours".into());
     }
+    metric_problems(&evaluation.metrics, problems);
     if evaluation.queries == Some(0) {
         problems.push("evaluation.queries = 0 measures nothing; leave it out to use every test image".into());
     }
@@ -88,6 +90,22 @@ fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
     }
     if evaluation.gallery > 50 {
         problems.push(format!("evaluation.gallery = {} would make an unreadable page; at most 50", evaluation.gallery));
+    }
+}
+
+fn metric_problems(metrics: &[Metric], problems: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for metric in metrics {
+        let at = |text: &str| format!("evaluation.metrics: {metric} {text}");
+        match metric {
+            Metric::RecallAt(k) => problems.push(at(&format!("has a list of its own; write {k} into recall_at"))),
+            Metric::Success | Metric::Shift => problems.push(at("is always measured; leave it out")),
+            other if other.scope() == Scope::Suite => problems.push(at("is always in the report; leave it out")),
+            _ => {}
+        }
+        if !seen.insert(metric) {
+            problems.push(at("stands twice"));
+        }
     }
 }
 
@@ -104,7 +122,12 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     if let Method::None {} = attack.method {
         problems.push(at("method none is what `clean` already measures; remove the attack".into()));
     }
-    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, .. } = &attack.method {
+    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, stop, .. } = &attack.method {
+        if *stop == Stop::Broken && attack.side != Side::Query {
+            problems.push(at(
+                "stop = \"broken\" needs a clean gallery to judge by; write side = \"query\" or leave it out".into(),
+            ));
+        }
         if *steps == 0 || *steps > 100_000 {
             problems.push(at(format!("steps = {steps} is outside 1 to 100000")));
         }
@@ -144,14 +167,9 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     if !suite.models.iter().any(|m| m.id == expectation.model) {
         problems.push(at("no such model in this suite".into()));
     }
-    let k = expectation.metric.strip_prefix("recall@").and_then(|k| k.parse::<u32>().ok());
-    if expectation.metric != "success" && !k.is_some_and(|k| suite.evaluation.recall_at.contains(&k)) {
-        problems.push(at("metric must be success or recall@K with K in evaluation.recall_at".into()));
-    }
-    for bound in [expectation.at_least, expectation.at_most].into_iter().flatten() {
-        if !(0.0..=1.0).contains(&bound) {
-            problems.push(at(format!("{bound} is no share; recall is written as 0.4 for 40 %")));
-        }
+    match expectation.metric.parse::<Metric>() {
+        Err(error) => problems.push(at(error.to_string())),
+        Ok(metric) => problems.extend(expected_metric_problems(suite, expectation, metric).into_iter().map(at)),
     }
     if expectation.at_least.is_none() && expectation.at_most.is_none() {
         problems.push(at("give at_least, at_most or both".into()));
@@ -176,6 +194,41 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     }
 }
 
+/// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
+fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
+    let evaluation = &suite.evaluation;
+    let mut problems = Vec::new();
+    let measured = match metric {
+        Metric::RecallAt(k) => evaluation.recall_at.contains(&k),
+        Metric::Success | Metric::Shift => true,
+        other => evaluation.metrics.contains(&other),
+    };
+    if !measured {
+        let list = if let Metric::RecallAt(_) = metric { "recall_at" } else { "metrics" };
+        problems.push(format!("it is not measured; add it to evaluation.{list}"));
+    }
+    let attack = suite.attacks.iter().find(|a| a.name == expectation.attack);
+    let of_set = matches!(metric.scope(), Scope::Geometry | Scope::Clustering);
+    if of_set && attack.is_some_and(|a| a.side == Side::Query) {
+        problems.push("the gallery stays clean under side = \"query\"; expect it under `clean`".into());
+    }
+    if metric.scope() == Scope::Attack && expectation.attack == "clean" {
+        problems.push("only attacks have it".into());
+    }
+    let untargeted = attack.is_some_and(|a| matches!(a.goal, Goal::Untargeted {}));
+    if matches!(metric, Metric::Success | Metric::TargetRank) && untargeted {
+        problems.push("an untargeted attack has no target".into());
+    }
+    let (low, high) = metric.about().range;
+    for bound in [expectation.at_least, expectation.at_most].into_iter().flatten() {
+        if !(low..=high).contains(&bound) {
+            let percent = if metric.about().percent { "; 40 % is written as 0.4" } else { "" };
+            problems.push(format!("{bound} is outside {low} to {high}{percent}"));
+        }
+    }
+    problems
+}
+
 /// Every mistake of a recipe, in file order. Empty if there is none.
 pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
@@ -196,24 +249,8 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
             recipe.batch_size, recipe.per_class
         ));
     }
-    let optimizer = &recipe.optimizer;
-    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
-        problems.push(format!("optimizer.learning_rate = {} must be a positive number", optimizer.learning_rate));
-    }
-    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
-        problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
-    }
-    let LossSpec::MultiSimilarity { alpha, beta, threshold, margin } = &recipe.loss;
-    for (name, value) in [("alpha", alpha), ("beta", beta)] {
-        if !(value.is_finite() && *value > 0.0) {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a positive number"));
-        }
-    }
-    for (name, value) in [("threshold", threshold), ("margin", margin)] {
-        if !value.is_finite() {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a number"));
-        }
-    }
+    optimizer_problems(recipe, &mut problems);
+    problems.extend(recipe.loss.problems());
     if let AugmentationSpec::ShiftFlip { pixels } = recipe.augmentation
         && pixels > 256
     {
@@ -221,6 +258,40 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     }
     method_problems(recipe, &mut problems);
     problems
+}
+
+fn optimizer_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+    let optimizer = &recipe.optimizer;
+    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
+        problems.push(format!("optimizer.learning_rate = {} must be a positive number", optimizer.learning_rate));
+    }
+    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
+        problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
+    }
+    let optional = [
+        ("head_learning_rate", optimizer.head_learning_rate),
+        ("auxiliary_learning_rate", optimizer.auxiliary_learning_rate),
+        ("clip_norm", optimizer.clip_norm),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
+            problems.push(format!("optimizer.{name} = {value} must be a positive number"));
+        }
+    }
+    match &optimizer.schedule {
+        ScheduleSpec::MultiStep { milestones, gamma } => {
+            if milestones.is_empty() || !milestones.is_sorted_by(|a, b| a < b) {
+                problems.push(format!("schedule.multi-step.milestones = {milestones:?} must be ascending epochs"));
+            }
+            if !(gamma.is_finite() && *gamma > 0.0) {
+                problems.push(format!("schedule.multi-step.gamma = {gamma} must be a positive number"));
+            }
+        }
+        ScheduleSpec::Cosine { minimum } if !(0.0..=optimizer.learning_rate).contains(minimum) => {
+            problems.push(format!("schedule.cosine.minimum = {minimum} must be from 0 to the learning rate"));
+        }
+        _ => {}
+    }
 }
 
 fn network_problems(recipe: &Recipe, problems: &mut Vec<String>) {
@@ -254,6 +325,16 @@ fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
         )),
         (_, Some(attack)) if attack.steps == 0 => problems.push("attack.steps = 0 makes no adversarial images".into()),
         _ => {}
+    }
+    if recipe.norms == Norms::Frozen {
+        if recipe.weights.is_none() {
+            problems.push("norms = \"frozen\" keeps the statistics of pretrained weights; add [weights]".into());
+        }
+        if recipe.method.auxiliary_branches() > 0 {
+            let method = recipe.method.name();
+            problems
+                .push(format!("norms = \"frozen\" leaves the branches of {method} without statistics of their own"));
+        }
     }
     if let TrainingMethod::Mdprop { branches } = &recipe.method
         && (branches.is_empty() || branches.len() > 8)

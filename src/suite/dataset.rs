@@ -52,10 +52,78 @@ pub enum DatasetSpec {
         #[serde(default)]
         skip_corrupt: bool,
     },
+    /// CUB-200-2011 as published, or its class folders: ids up to 100 train.
+    Cub200(PictureSpec),
+    /// Stanford Cars with `cars_annos.mat`, or its class folders: the first 98 classes train.
+    Cars196(PictureSpec),
+    /// Stanford Online Products: `Ebay_train.txt` and `Ebay_test.txt`.
+    Sop(PictureSpec),
+    /// In-shop clothes retrieval: query and gallery are apart.
+    Inshop(PictureSpec),
+    /// Omniglot: `images_background` trains, `images_evaluation` tests.
+    Omniglot(PictureSpec),
+    /// A CSV list of the user's own: path, label and, if wanted, split and box.
+    Manifest(PictureSpec),
+    /// Fashion-MNIST in IDX files, split by class.
+    FashionMnist {
+        /// The folder with the four files.
+        path: PathBuf,
+        /// Side of the square images in pixels.
+        image_size: usize,
+        /// Which classes test.
+        #[serde(default)]
+        split: SplitRule,
+        /// Share of the training classes kept back for model selection.
+        #[serde(default = "validation_share")]
+        validation: f64,
+    },
+}
+
+/// A data set of picture files at a published layout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PictureSpec {
+    /// The folder that was unpacked, or the list.
+    pub path: PathBuf,
+    /// Side of the square images in pixels.
+    pub image_size: usize,
+    /// How pictures become square.
+    #[serde(default)]
+    pub resize: ResizeRule,
+    /// Which part of a picture is used.
+    #[serde(default)]
+    pub region: RegionRule,
+    /// Which classes test, where the data set leaves that open; replaces the published rule of CUB, Cars and Omniglot.
+    #[serde(default)]
+    pub split: Option<SplitRule>,
+    /// Share of the training classes kept back for model selection.
+    #[serde(default = "validation_share")]
+    pub validation: f64,
+    /// Share of each training class's images that is kept (few-shot); at least one image stays.
+    #[serde(default = "all")]
+    pub train_share: f64,
+    /// Leave out pictures that cannot be read (counted) instead of stopping at the first.
+    #[serde(default)]
+    pub skip_corrupt: bool,
+}
+
+/// Which part of a picture is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionRule {
+    /// All of it, as the paper does.
+    #[default]
+    Whole,
+    /// The annotated box.
+    Box,
 }
 
 fn validation_share() -> f64 {
     0.1
+}
+
+fn all() -> f64 {
+    1.0
 }
 
 /// How a picture becomes square. Both filter as PIL's antialiased bilinear does.
@@ -94,6 +162,21 @@ pub enum SplitRule {
     },
 }
 
+impl SplitRule {
+    /// What is wrong with its numbers, if anything.
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Fraction { train } if !(0.0..1.0).contains(train) => {
+                Some(format!("split.fraction.train = {train} is outside [0, 1)"))
+            }
+            Self::Hash { test } if !(0.0..=1.0).contains(test) => {
+                Some(format!("split.hash.test = {test} is outside [0, 1]"))
+            }
+            _ => None,
+        }
+    }
+}
+
 fn half() -> f64 {
     0.5
 }
@@ -120,24 +203,65 @@ impl DatasetSpec {
             Self::Folder { path, .. } => {
                 path.file_name().map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned())
             }
+            Self::Cub200(_) => "cub200".into(),
+            Self::Cars196(_) => "cars196".into(),
+            Self::Sop(_) => "sop".into(),
+            Self::Inshop(_) => "inshop".into(),
+            Self::Omniglot(_) => "omniglot".into(),
+            Self::Manifest(p) => {
+                p.path.file_stem().map_or_else(|| "manifest".into(), |stem| stem.to_string_lossy().into_owned())
+            }
+            Self::FashionMnist { .. } => "fashion-mnist".into(),
         }
+    }
+
+    /// The description of a published layout of picture files.
+    pub fn pictures(&self) -> Option<&PictureSpec> {
+        match self {
+            Self::Cub200(p)
+            | Self::Cars196(p)
+            | Self::Sop(p)
+            | Self::Inshop(p)
+            | Self::Omniglot(p)
+            | Self::Manifest(p) => Some(p),
+            Self::Emoji { .. } | Self::Glyphs { .. } | Self::Folder { .. } | Self::FashionMnist { .. } => None,
+        }
+    }
+
+    /// Share of each training class's images that is kept.
+    pub fn train_share(&self) -> f64 {
+        self.pictures().map_or(1.0, |p| p.train_share)
     }
 
     /// Side of the square images in pixels.
     pub fn image_size(&self) -> usize {
         match self {
-            Self::Emoji { image_size, .. } | Self::Glyphs { image_size, .. } | Self::Folder { image_size, .. } => {
-                *image_size
-            }
+            Self::Emoji { image_size, .. }
+            | Self::Glyphs { image_size, .. }
+            | Self::Folder { image_size, .. }
+            | Self::FashionMnist { image_size, .. } => *image_size,
+            Self::Cub200(p)
+            | Self::Cars196(p)
+            | Self::Sop(p)
+            | Self::Inshop(p)
+            | Self::Omniglot(p)
+            | Self::Manifest(p) => p.image_size,
         }
     }
 
     /// Share of the training classes kept back for model selection.
     pub fn validation(&self) -> f64 {
         match self {
-            Self::Emoji { validation, .. } | Self::Glyphs { validation, .. } | Self::Folder { validation, .. } => {
-                *validation
-            }
+            Self::Emoji { validation, .. }
+            | Self::Glyphs { validation, .. }
+            | Self::Folder { validation, .. }
+            | Self::FashionMnist { validation, .. } => *validation,
+            Self::Cub200(p)
+            | Self::Cars196(p)
+            | Self::Sop(p)
+            | Self::Inshop(p)
+            | Self::Omniglot(p)
+            | Self::Manifest(p) => p.validation,
         }
     }
 
@@ -171,15 +295,22 @@ impl DatasetSpec {
                 if path.as_os_str().is_empty() {
                     problems.push("path is empty; give the folder that holds one folder a class".into());
                 }
-                match split {
-                    SplitRule::Fraction { train } if !(0.0..1.0).contains(train) => {
-                        problems.push(format!("split.fraction.train = {train} is outside [0, 1)"));
-                    }
-                    SplitRule::Hash { test } if !(0.0..=1.0).contains(test) => {
-                        problems.push(format!("split.hash.test = {test} is outside [0, 1]"));
-                    }
-                    _ => {}
-                }
+                problems.extend(split.problem());
+            }
+            Self::FashionMnist { split, .. } => problems.extend(split.problem()),
+            _ => {}
+        }
+        if let Some(pictures) = self.pictures() {
+            if pictures.path.as_os_str().is_empty() {
+                problems.push("path is empty; give the folder (or list) of the data set".into());
+            }
+            problems.extend(pictures.split.iter().filter_map(SplitRule::problem));
+            if pictures.split.is_some() && matches!(self, Self::Sop(_) | Self::Inshop(_)) {
+                problems.push(format!("split: the lists of {} say what trains and what tests", self.id()));
+            }
+            let share = pictures.train_share;
+            if !(share > 0.0 && share <= 1.0) {
+                problems.push(format!("train_share = {share} is outside (0, 1]; it is a share of each class's images"));
             }
         }
         let validation = self.validation();

@@ -4,9 +4,11 @@
 //! (models read, trials listed).
 
 pub mod attack;
+pub mod card;
 pub mod check;
 pub mod dataset;
 pub mod load;
+pub mod loss;
 pub mod plan;
 pub mod recipe;
 pub mod wire;

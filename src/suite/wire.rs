@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attack::{Branch, Goal, Method, Side};
 use super::dataset::DatasetSpec;
+use crate::metric::kind::Metric;
 
 /// `suites/<group>/<name>.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct ModelWire {
 pub struct Evaluation {
     /// Every k of recall@k, ascending.
     pub recall_at: Vec<u32>,
+    /// Further metrics, by the names of `docs/metrics.md`; each is measured in every trial that has it.
+    pub metrics: Vec<Metric>,
+    /// How many clusters k-means makes for the metrics that need it.
+    pub clusters: Clusters,
     /// Queries drawn from the test images, the same for every model and attack; left out: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queries: Option<usize>,
@@ -60,8 +65,25 @@ pub struct Evaluation {
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { recall_at: vec![1, 2, 4, 8], queries: None, batch_size: 32, gallery: 3 }
+        Self {
+            recall_at: vec![1, 2, 4, 8],
+            metrics: Metric::defaults(),
+            clusters: Clusters::TestClasses,
+            queries: None,
+            batch_size: 32,
+            gallery: 3,
+        }
     }
+}
+
+/// How many clusters k-means makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clusters {
+    /// As many as the searched images have classes.
+    TestClasses,
+    /// As many as the training images have classes, as the official code has it.
+    TrainingClasses,
 }
 
 /// One attack; with several radii or branches it is several trials.
@@ -92,7 +114,7 @@ fn main_only() -> Vec<Branch> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
-    /// `recall@K`, or `success`.
+    /// `recall@K`, `success`, `shift`, or one of `evaluation.metrics`.
     pub metric: String,
     /// Model id.
     pub model: String,

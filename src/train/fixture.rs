@@ -46,7 +46,7 @@ pub fn image_set() -> ImageSet {
         }
     }
     let of = |from: u32, to: u32| (0..labels.len()).filter(|&i| (from..to).contains(&labels[i])).collect();
-    let split = Split { train: of(0, 6), validation: of(6, 9), test: of(9, 12) };
+    let split = Split { train: of(0, 6), validation: of(6, 9), test: of(9, 12), ..Split::default() };
     ImageSet {
         id: "test".into(),
         size,

@@ -118,7 +118,32 @@ fn a_suite_that_is_no_toml_is_shown() {
 #[test]
 fn an_expectation_of_something_unmeasured_is_refused() {
     let wrong = format!("{SUITE}\n[[expect]]\nmetric = \"recall@3\"\nmodel = \"nobody\"\nattack = \"none\"\n");
-    refuses(&wrong, &["no such model", "no such attack", "recall@K", "at_least"]);
+    refuses(&wrong, &["no such model", "no such attack", "add it to evaluation.recall_at", "at_least"]);
+    let expect = |metric: &str, attack: &str, bound: &str| {
+        let head = format!("{SUITE}\n[[expect]]\nmetric = \"{metric}\"\nmodel = \"smoke-standard\"\n");
+        format!("{head}attack = \"{attack}\"\nat_least = {bound}\n")
+    };
+    for (metric, attack, bound, wanted) in [
+        ("map", "clean", "0.1", "unknown metric `map`"),
+        ("nmi", "clean", "0.1", "add it to evaluation.metrics"),
+        ("map@r", "clean", "40", "40 % is written as 0.4"),
+        ("pi-ratio", "single-target", "0.1", "expect it under `clean`"),
+        ("retained-share", "clean", "0.1", "only attacks have it"),
+    ] {
+        refuses(&expect(metric, attack, bound), &[wanted]);
+    }
+}
+
+#[test]
+fn a_metric_that_does_not_exist_or_has_a_place_of_its_own_is_refused() {
+    let with = |list: &str| SUITE.replace("[[model]]", &format!("[evaluation]\nmetrics = {list}\n[[model]]"));
+    refuses(&with("[\"map@r\", \"mapr\"]"), &["unknown metric `mapr`", "map@r", "suite.toml"]);
+    refuses(&with("[\"rho@0\"]"), &["-1, or from 1"]);
+    let wrong = with("[\"recall@2\", \"success\", \"robust-recall@1\", \"mrr\", \"mrr\"]");
+    refuses(&wrong, &["write 2 into recall_at", "always measured", "always in the report", "mrr stands twice"]);
+    let folder = tempfile::tempdir().unwrap();
+    plan(folder.path(), &with("[]")).assert().success();
+    plan(folder.path(), &with("[\"nmi\", \"rho@-1\"]\nclusters = \"training-classes\"")).assert().success();
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::path::Path;
 
 /// Lowest first.
 const LAYERS: [&[&str]; 7] = [
-    &["units", "batch", "digest", "rng", "artefact", "progress"],
+    &["units", "batch", "digest", "rng", "artefact", "progress", "resample"],
     &["metric", "stats"],
     &["onnx", "network", "suite", "record"],
-    &["encoder", "dataset"],
+    &["encoder", "dataset", "score"],
     &["attack", "train", "export"],
     &["run", "report", "drift"],
     &["cmd", "cli", "main", "lib"],

@@ -8,11 +8,13 @@ mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
 mod layering;
+mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
 mod retrieval;
 mod setup;
+mod verify;
 
 /// The program, to be run in the repository's root.
 fn program() -> assert_cmd::Command {

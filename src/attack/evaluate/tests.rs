@@ -4,9 +4,11 @@ use super::*;
 use crate::dataset::{Pixels, Split};
 use crate::digest::Digest;
 use crate::encoder::fake::LinearEncoder;
+use crate::metric::kind::Scope;
 use crate::progress::Silent;
+use crate::record::Measurement;
 use crate::rng;
-use crate::suite::attack::{EpsilonList, RandomStart};
+use crate::suite::attack::{EpsilonList, RandomStart, Stop};
 use crate::units::PixelAmount;
 
 /// Twelve classes of six 4 × 4 images: a class is a pattern, an image the pattern with noise.
@@ -48,7 +50,15 @@ fn levels(n: u32) -> Epsilon {
 fn pgd(epsilon: &Epsilon) -> Method {
     let epsilon = EpsilonList(vec![epsilon.clone()]);
     let random_start = RandomStart::Uniform;
-    Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 1, random_start, allow_overshoot: false }
+    Method::Pgd {
+        epsilon,
+        step_size: None,
+        steps: 8,
+        restarts: 1,
+        random_start,
+        allow_overshoot: false,
+        stop: Stop::Never,
+    }
 }
 
 struct Bench {
@@ -56,13 +66,16 @@ struct Bench {
     all: Vec<usize>,
     queries: Vec<usize>,
     batch_size: usize,
+    metrics: Vec<Metric>,
     cancel: Cancel,
 }
 
 impl Bench {
     fn new() -> Self {
         let queries = (0..72).step_by(2).collect();
-        Self { images: set(), all: (0..72).collect(), queries, batch_size: 7, cancel: Cancel::default() }
+        let metrics = Metric::all().into_iter().filter(|m| m.scope() != Scope::Suite).collect();
+        let cancel = Cancel::default();
+        Self { images: set(), all: (0..72).collect(), queries, batch_size: 7, metrics, cancel }
     }
 
     fn run(&self, attack: Option<AttackInput<'_>>) -> Result<(TrialOutcome, Measurement), AttackError> {
@@ -92,6 +105,8 @@ impl Bench {
             batch_size: self.batch_size,
             seed: 7,
             ks: &[1, 2, 4],
+            metrics: &self.metrics,
+            clusters: 0,
             keep: &[4, 5],
             observer: &Silent,
             cancel: &self.cancel,
@@ -104,39 +119,7 @@ impl Bench {
 }
 
 fn empty_row() -> Measurement {
-    let text = String::new;
-    Measurement {
-        trial: text(),
-        suite: text(),
-        dataset: text(),
-        model: "m".into(),
-        training: text(),
-        model_seed: 0,
-        artefact: text(),
-        attack: text(),
-        goal: text(),
-        method: text(),
-        side: text(),
-        crafted_on: text(),
-        answered_by: text(),
-        epsilon: text(),
-        epsilon_pixels: 0.0,
-        steps: 0,
-        restarts: 0,
-        seed: 0,
-        queries: 0,
-        queries_available: 0,
-        gallery: 0,
-        recall: vec![],
-        success: None,
-        shift: None,
-        linf_max: None,
-        l2_mean: None,
-        checks: vec![],
-        provider: text(),
-        selected_on: text(),
-        error: None,
-    }
+    Measurement { model: "m".into(), ..Measurement::default() }
 }
 
 fn attack<'a>(goal: &'a Goal, method: &'a Method, epsilon: &'a Epsilon, side: Side) -> AttackInput<'a> {
@@ -217,6 +200,44 @@ fn batch_size_and_threads_change_nothing_and_targets_are_the_same_for_all_models
 }
 
 #[test]
+fn every_kind_of_trial_has_the_metrics_that_it_can_have() {
+    let bench = Bench::new();
+    let radius = levels(24);
+    let (single, method) = (Goal::SingleTarget {}, pgd(&radius));
+    let run = |attack: Option<AttackInput<'_>>| bench.run(attack).unwrap().0;
+    let clean = run(None);
+    let query = run(Some(attack(&single, &method, &radius, Side::Query)));
+    let all = run(Some(attack(&single, &method, &radius, Side::All)));
+    let away = run(Some(attack(&Goal::Untargeted {}, &method, &radius, Side::Query)));
+    let scopes = |outcome: &TrialOutcome| {
+        outcome.metrics.iter().map(|m| m.metric.scope()).collect::<std::collections::BTreeSet<Scope>>()
+    };
+    use Scope::{Attack, Clustering, Geometry, Ranking};
+    assert_eq!(scopes(&clean), [Ranking, Clustering, Geometry].into());
+    assert_eq!(scopes(&query), [Ranking, Attack].into());
+    assert_eq!(scopes(&all), [Ranking, Clustering, Geometry, Attack].into());
+    let value = |outcome: &TrialOutcome, metric: Metric| {
+        outcome.metrics.iter().find(|m| m.metric == metric).and_then(|m| m.estimate).map(|e| e.value)
+    };
+    assert_eq!(value(&away, Metric::TargetRank), None);
+    assert!(value(&away, Metric::RecallDrop).is_some());
+    // The drop is that of the means, because both are of the same queries.
+    let recall = |outcome: &TrialOutcome| outcome.recall[0].estimate.value;
+    let drop = value(&query, Metric::RecallDrop).unwrap();
+    assert!((drop - (recall(&clean) - recall(&query))).abs() < 1e-12);
+    let retained = value(&query, Metric::RetainedShare).unwrap();
+    assert!((retained - recall(&query) / recall(&clean)).abs() < 1e-12);
+    assert_eq!(value(&clean, Metric::PrecisionAt1), Some(recall(&clean)));
+    // Where the attack succeeded the target's identity is first.
+    for outcome in [&query, &all] {
+        assert!(outcome.queries.iter().all(|q| q.target_rank > 0 && q.success == (q.target_rank == 1)));
+    }
+    assert!(away.queries.iter().chain(&clean.queries).all(|q| q.target_rank == 0));
+    // Lists in the record stay as long as the largest k, however deep a metric searched.
+    assert!(clean.queries.iter().all(|q| q.neighbors.len() == 4));
+}
+
+#[test]
 fn another_model_may_answer() {
     let bench = Bench::new();
     let (mut crafter, mut answerer) = (encoder(1), encoder(2));
@@ -240,6 +261,8 @@ fn another_model_may_answer() {
         batch_size: 7,
         seed: 7,
         ks: &[1],
+        metrics: &[],
+        clusters: 0,
         keep: &[],
         observer: &Silent,
         cancel: &bench.cancel,
@@ -274,4 +297,34 @@ fn refuses_what_does_not_fit_and_stops_when_asked() {
     bench = Bench::new();
     bench.cancel.cancel();
     assert!(text(&bench, &single, Side::Query).contains("stopped by the user"));
+}
+
+/// A trial that leaves broken queries alone: the same whatever the batch, and never weaker than the full search, since
+/// the iterate that the full search keeps is one of those that were judged.
+#[test]
+fn queries_that_are_broken_are_left_alone_and_stay_broken() {
+    let epsilon = levels(20);
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let method = |stop| {
+        let (epsilon, random_start) = (EpsilonList(vec![epsilon.clone()]), RandomStart::Uniform);
+        Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 2, random_start, allow_overshoot: false, stop }
+    };
+    let (never, broken) = (method(Stop::Never), method(Stop::Broken));
+    let attack = |method| AttackInput { name: "a", goal: &goal, method, epsilon: &epsilon, side: Side::Query };
+    let mut bench = Bench::new();
+    let (full, _) = bench.run(Some(attack(&never))).unwrap();
+    let (hunted, row) = bench.run(Some(attack(&broken))).unwrap();
+    assert!(hunted.checks.iter().all(|c| c.passed), "{:?}", hunted.checks);
+    assert_eq!(row.method, "pgd");
+    let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
+    assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
+    for (full, hunted) in full.queries.iter().zip(&hunted.queries) {
+        assert!(full.first_hit <= 1 || hunted.first_hit > 1, "query {} recovered", full.query);
+        assert_eq!(full.targets, hunted.targets);
+    }
+    assert_eq!(full.kept.iter().map(|k| k.0).collect::<Vec<_>>(), hunted.kept.iter().map(|k| k.0).collect::<Vec<_>>());
+    for batch_size in [1, 3, 36, 100] {
+        bench.batch_size = batch_size;
+        assert_eq!(bench.run(Some(attack(&broken))).unwrap().0, hunted, "batch size {batch_size}");
+    }
 }

@@ -3,31 +3,37 @@
 //! The weight of a point is its squared distance to the nearest seed; weights only fall as seeds are added. So the old
 //! weights are kept for a while: a point is proposed by them and accepted with probability new weight / old weight,
 //! which is rejection sampling and gives exactly the law of the new weights. Only a proposed point is compared with the
-//! newest seeds; all points are when those have become a fifth of all seeds, or when proposals are refused in a row.
+//! newest seeds; all points are when those have become many, or when proposals are refused in a row.
 
-use super::canonical_distance;
-use crate::batch::Embeddings;
+use super::{Cloud, Nearest, canonical_distance};
 use crate::rng::{self, Stream};
-use rayon::prelude::*;
+
+/// Seeds that the weights may not know: a fifth of all, within these bounds. As many as are compared at once anyway, and
+/// not so many that a proposal costs more than its share of a comparison of all.
+const PENDING: [usize; 2] = [48, 256];
 
 /// Refused proposals in a row that show that the old weights have become useless.
 const REFUSALS: usize = 32;
 
-/// Indices of `clusters` points. They differ as rows as long as there are differing rows, and as indices always.
-pub(super) fn plus_plus(points: &Embeddings, clusters: usize, stream: &mut Stream) -> Vec<usize> {
+/// Indices of `clusters` points, and the nearest of them for each point.
+///
+/// They differ as rows as long as there are differing rows, and as indices always.
+pub(super) fn plus_plus(cloud: &Cloud<'_>, clusters: usize, stream: &mut Stream) -> (Vec<usize>, Vec<Nearest>) {
+    let points = cloud.points;
     let mut seeds = vec![rng::below(stream, points.len() as u64) as usize];
     let mut weights = Weights::new(points.len());
+    weights.refresh(cloud, &seeds);
     while seeds.len() < clusters {
         let pending = seeds.len() - weights.seeds;
-        if weights.seeds == 0 || 5 * pending > seeds.len() || weights.refused >= REFUSALS {
-            weights.refresh(points, &seeds);
+        if pending >= (seeds.len() / 5).clamp(PENDING[0], PENDING[1]) || weights.refused >= REFUSALS {
+            weights.refresh(cloud, &seeds);
         }
         if weights.total() == 0.0 {
             fill_up(points.len(), &mut seeds, clusters, stream);
             break;
         }
         let proposed = weights.draw(stream);
-        let old = weights.of[proposed];
+        let old = weights.nearest[proposed].distance;
         let pending = seeds[weights.seeds..].iter().map(|&s| canonical_distance(points.row(proposed), points.row(s)));
         let new = pending.fold(old, f32::min);
         if rng::unit_f64(stream) * f64::from(old) < f64::from(new) {
@@ -37,7 +43,8 @@ pub(super) fn plus_plus(points: &Embeddings, clusters: usize, stream: &mut Strea
             weights.refused += 1;
         }
     }
-    seeds
+    weights.refresh(cloud, &seeds);
+    (seeds, weights.nearest)
 }
 
 /// Points drawn uniformly from those that are no seed yet: all rows that differ have been chosen.
@@ -51,28 +58,25 @@ fn fill_up(points: usize, seeds: &mut Vec<usize>, clusters: usize, stream: &mut 
 
 /// Squared distances to the first so many seeds.
 struct Weights {
-    of: Vec<f32>,
-    /// Sums of `of` up to and including each point.
+    /// The nearest of them, by its place in the list of seeds.
+    nearest: Vec<Nearest>,
+    /// Sums of the distances up to and including each point's.
     sums: Vec<f64>,
-    /// Seeds that `of` knows.
     seeds: usize,
     refused: usize,
 }
 
 impl Weights {
     fn new(points: usize) -> Self {
-        Self { of: vec![f32::INFINITY; points], sums: vec![0.0; points], seeds: 0, refused: 0 }
+        Self { nearest: vec![Nearest::NONE; points], sums: vec![0.0; points], seeds: 0, refused: 0 }
     }
 
-    fn refresh(&mut self, points: &Embeddings, seeds: &[usize]) {
-        let new = &seeds[self.seeds..];
-        self.of.par_iter_mut().enumerate().for_each(|(i, weight)| {
-            let distances = new.iter().map(|&s| canonical_distance(points.row(i), points.row(s)));
-            *weight = distances.fold(*weight, f32::min);
-        });
+    fn refresh(&mut self, cloud: &Cloud<'_>, seeds: &[usize]) {
+        let new: Vec<u32> = (self.seeds as u32..seeds.len() as u32).collect();
+        cloud.improve(&mut self.nearest, None, &cloud.points.select(&seeds[self.seeds..]), &new);
         let mut sum = 0.0;
-        for (weight, out) in self.of.iter().zip(&mut self.sums) {
-            sum += f64::from(*weight);
+        for (nearest, out) in self.nearest.iter().zip(&mut self.sums) {
+            sum += f64::from(nearest.distance);
             *out = sum;
         }
         self.seeds = seeds.len();
@@ -88,6 +92,7 @@ impl Weights {
         let at = rng::unit_f64(stream) * self.total();
         let drawn = self.sums.partition_point(|sum| *sum <= at);
         // Rounding may carry `at` up to the total: the last point of positive weight then.
-        drawn.min(self.of.iter().rposition(|weight| *weight > 0.0).expect("the total is positive"))
+        let last = self.nearest.iter().rposition(|nearest| nearest.distance > 0.0);
+        drawn.min(last.expect("the total is positive"))
     }
 }

@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::*;
 use crate::metric::recall::recall_at_k;
 use proptest::prelude::*;
@@ -18,11 +20,27 @@ fn naive(search: &Search<'_>) -> Vec<Found> {
                 .collect();
             all.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let first_hit = all.iter().position(|item| item.1).map_or(0, |at| at as u32 + 1);
-            all.truncate(search.k);
+            all.truncate(search.depth.of(q));
             let (distances, neighbors) = all.iter().map(|item| (item.0, item.2)).unzip();
             Found { neighbors, distances, first_hit }
         })
         .collect()
+}
+
+/// [`super::search`] with the work cut in a given way.
+fn search_tiled(search: Search<'_>, layout: Layout) -> Vec<Found> {
+    check(&search).unwrap();
+    let keep = |list: List<'_>| {
+        (list.neighbors.to_vec(), (0..list.neighbors.len()).map(|place| list.distance(place)).collect())
+    };
+    let visited = visit_tiled(&search, layout, &keep);
+    let found = visited.values.into_iter().zip(visited.first_hits);
+    found.map(|((neighbors, distances), first_hit)| Found { neighbors, distances, first_hit }).collect()
+}
+
+/// Every kernel of this machine with a given cut.
+fn layouts(block: usize, sample: usize) -> Vec<Layout> {
+    kernel::Kernel::available().into_iter().map(|kernel| Layout { kernel, block, sample }).collect()
 }
 
 fn embeddings(n: usize, d: usize, data: Vec<f32>) -> Embeddings {
@@ -39,14 +57,20 @@ proptest! {
     #[test]
     fn equals_the_full_sort_on_tied_data(
         rows in grid(30, 3), labels in prop::collection::vec(0u32..4, 30), k in 0usize..40,
-        tiles in (1usize..9, 1usize..50), exclude in any::<bool>(),
+        sample in 0usize..4, exclude in any::<bool>(), mutual in any::<bool>(),
     ) {
         let excluded: Vec<_> = if exclude { (0..30).map(Some).collect() } else { vec![] };
+        // One label changed among the queries: they are no longer the gallery.
+        let mut query_labels = labels.clone();
+        query_labels[7] = if mutual { labels[7] } else { 9 };
         let search = Search {
-            queries: &rows, query_labels: &labels, gallery: &rows, gallery_labels: &labels, excluded: &excluded, k,
+            queries: &rows, query_labels: &query_labels, gallery: &rows, gallery_labels: &labels, excluded: &excluded,
+            depth: Depth::Fixed(k), distance: Distance::Euclidean,
         };
-        let found = search_tiled(search, Tiles { queries: tiles.0, gallery: tiles.1 }).unwrap();
-        prop_assert_eq!(found, naive(&search));
+        let wanted = naive(&search);
+        for layout in layouts(1, sample) {
+            prop_assert_eq!(&search_tiled(search, layout), &wanted);
+        }
     }
 
     #[test]
@@ -58,7 +82,7 @@ proptest! {
         let rows = embeddings(40, 8, data);
         let excluded: Vec<_> = (0..40).map(Some).collect();
         let search = Search {
-            queries: &rows, query_labels: &labels, gallery: &rows, gallery_labels: &labels, excluded: &excluded, k: 5,
+            queries: &rows, query_labels: &labels, gallery: &rows, gallery_labels: &labels, excluded: &excluded, depth: Depth::Fixed(5), distance: Distance::Euclidean,
         };
         prop_assert_eq!(super::search(search).unwrap(), naive(&search));
     }
@@ -73,7 +97,7 @@ proptest! {
         let place: Vec<_> = (0..60).map(|i| order.iter().position(|&o| o == i)).collect();
         let own: Vec<_> = (0..60).map(Some).collect();
         let run = |gallery: &Embeddings, gallery_labels: &[u32], excluded: &[Option<usize>]| {
-            super::search(Search { queries: &rows, query_labels: &labels, gallery, gallery_labels, excluded, k: 8 })
+            super::search(Search { queries: &rows, query_labels: &labels, gallery, gallery_labels, excluded, depth: Depth::Fixed(8), distance: Distance::Euclidean })
                 .unwrap()
         };
         let (a, b) = (run(&rows, &labels, &own), run(&shuffled, &shuffled_labels, &place));
@@ -110,14 +134,15 @@ fn equals_the_full_sort_on_realistic_data_whatever_threads_and_tiles() {
         gallery: &rows,
         gallery_labels: &labels,
         excluded: &excluded,
-        k: 8,
+        depth: Depth::Fixed(8),
+        distance: Distance::Euclidean,
     };
     let wanted = naive(&search);
-    for (threads, tiles) in
-        [(1, Tiles { queries: 700, gallery: 700 }), (3, Tiles { queries: 7, gallery: 13 }), (2, Tiles::default())]
-    {
+    for (threads, block, sample) in [(1, 15, 0), (3, 1, 60), (2, 4, 10), (5, 2, 1)] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(|| search_tiled(search, tiles)).unwrap(), wanted);
+        for layout in layouts(block, sample) {
+            assert_eq!(pool.install(|| search_tiled(search, layout)), wanted);
+        }
     }
 }
 
@@ -140,7 +165,8 @@ fn agrees_with_scikit_learn() {
         gallery: &rows,
         gallery_labels: &labels,
         excluded: &excluded,
-        k: 8,
+        depth: Depth::Fixed(8),
+        distance: Distance::Euclidean,
     })
     .unwrap();
     let neighbors: Vec<u32> = found.iter().flat_map(|f| f.neighbors.clone()).collect();
@@ -160,7 +186,8 @@ fn a_query_whose_class_is_absent_has_no_rank() {
         gallery: &gallery,
         gallery_labels: &[0, 1],
         excluded: &[Some(0)],
-        k: 9,
+        depth: Depth::Fixed(9),
+        distance: Distance::Euclidean,
     };
     assert_eq!(super::search(base).unwrap(), [Found { neighbors: vec![1], distances: vec![4.0], first_hit: 0 }]);
     let found = super::search(Search { excluded: &[], ..base }).unwrap();
@@ -170,8 +197,15 @@ fn a_query_whose_class_is_absent_has_no_rank() {
 #[test]
 fn refuses_bad_input_by_name() {
     let good = embeddings(2, 2, vec![0.0, 1.0, 1.0, 0.0]);
-    let base =
-        Search { queries: &good, query_labels: &[0, 1], gallery: &good, gallery_labels: &[0, 1], excluded: &[], k: 1 };
+    let base = Search {
+        queries: &good,
+        query_labels: &[0, 1],
+        gallery: &good,
+        gallery_labels: &[0, 1],
+        excluded: &[],
+        depth: Depth::Fixed(1),
+        distance: Distance::Euclidean,
+    };
     fn text(search: Search<'_>) -> String {
         super::search(search).unwrap_err().to_string()
     }
@@ -208,7 +242,8 @@ fn crowded_rows_far_from_the_mean_are_ranked_beyond_the_precision_of_the_product
         gallery: &rows,
         gallery_labels: &labels,
         excluded: &excluded,
-        k: 8,
+        depth: Depth::Fixed(8),
+        distance: Distance::Euclidean,
     };
     assert_eq!(super::search(search).unwrap(), naive(&search));
 }

@@ -1,8 +1,9 @@
 //! Operators that hand their input on.
 
 use super::{Rule, Tape};
+use crate::onnx::element::is_float;
 use crate::onnx::file::OnnxError;
-use crate::onnx::proto::{NodeProto, data_type};
+use crate::onnx::proto::NodeProto;
 
 pub(super) const RULES: &[(&str, Rule)] = &[("Cast", cast), ("Dropout", dropout), ("Identity", identity)];
 
@@ -14,15 +15,16 @@ fn identity(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxE
 
 /// Whether the node rounds to integers or truth values, which has no gradient.
 pub(super) fn casts_to_integers(node: &NodeProto) -> bool {
-    let to = i32::try_from(node.int("to", 0)).unwrap_or(0);
-    node.op_type == "Cast"
-        && ![data_type::FLOAT, data_type::FLOAT16, data_type::DOUBLE, data_type::BFLOAT16].contains(&to)
+    node.op_type == "Cast" && !is_float(i32::try_from(node.int("to", 0)).unwrap_or(0))
 }
 
 /// Between float types; the gradient takes the type of the value.
 fn cast(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
-    let gradient = tape.node("CastLike", &[dy, value], vec![]);
+    if tape.facts().elem_type(value).map(i64::from) == Some(node.int("to", 0)) {
+        return identity(tape, node, dy);
+    }
+    let gradient = tape.op("CastLike", &[dy, value]);
     tape.add(value, gradient);
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! It shares no code with ONNX Runtime, so that agreement of the two means something, and its float64 forward pass
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
 
+mod attention;
 mod elementwise;
 mod functions;
 mod indexing;
@@ -134,8 +135,15 @@ pub(super) fn visit(
 ) -> Result<Vec<Tensor>, OnnxError> {
     let call = Call { node, opset, inputs, types };
     type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
-    let families: [Family; 6] =
-        [integers::visit, elementwise::visit, functions::visit, layout::visit, linear::visit, reduction::visit];
+    let families: [Family; 7] = [
+        attention::visit,
+        integers::visit,
+        elementwise::visit,
+        functions::visit,
+        layout::visit,
+        linear::visit,
+        reduction::visit,
+    ];
     for family in families {
         if let Some(result) = family(&call)? {
             return Ok(vec![result]);

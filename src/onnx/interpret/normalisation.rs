@@ -4,7 +4,13 @@ use super::reduction::{axis, over};
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
 
+/// Those that have channels, which are axis 1.
+const WITH_CHANNELS: &[&str] = &["BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN"];
+
 pub(super) fn visit(call: &Call<'_>) -> Result<Option<Vec<Tensor>>, OnnxError> {
+    if WITH_CHANNELS.contains(&call.node.op_type.as_str()) {
+        check_channels(call)?;
+    }
     let one = |result: Result<Tensor, OnnxError>| result.map(|t| Some(vec![t]));
     match call.node.op_type.as_str() {
         "BatchNormalization" => one(batch(call)),
@@ -18,6 +24,24 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Vec<Tensor>>, OnnxError> {
         "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => skip(call).map(Some),
         "Softmax" | "LogSoftmax" | "Hardmax" => one(softmax(call)),
         _ => Ok(None),
+    }
+}
+
+/// That the lists of parameters have an entry per channel (or group), and that there are channels.
+fn check_channels(call: &Call<'_>) -> Result<(), OnnxError> {
+    let x = call.input(0)?;
+    let channels = x.shape.get(1).copied().ok_or_else(|| call.fail("wanted [n, c, ...]"))?;
+    let groups = usize::try_from(call.node.int("num_groups", 1)).unwrap_or(0);
+    let size = usize::try_from(call.node.int("size", 1)).unwrap_or(0);
+    if groups == 0 || size == 0 || !channels.is_multiple_of(groups) || x.data.is_empty() {
+        return Err(call.fail(format!("shape {:?} with {groups} groups and size {size}", x.shape)));
+    }
+    let per_group = call.node.op_type == "GroupNormalization" && call.opset < 21;
+    let wanted = if per_group { groups } else { channels };
+    let lists = (1..call.inputs.len()).filter_map(|i| call.optional(i));
+    match lists.map(|t| t.data.len()).find(|n| *n != wanted) {
+        Some(n) => Err(call.fail(format!("a parameter has {n} entries, wanted {wanted}"))),
+        None => Ok(()),
     }
 }
 

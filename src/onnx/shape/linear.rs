@@ -12,6 +12,7 @@ pub(super) fn shape(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> 
         ("Gemm", true) => gemm(inputs),
         ("MatMul", true) => matmul(inputs),
         ("Einsum", true) => einsum(inputs),
+        ("FusedMatMul", false) => fused_matmul(inputs),
         _ => Ok(None),
     }
 }
@@ -37,6 +38,25 @@ fn equal_inner(inputs: &Inputs<'_>, a: &Dim, b: &Dim) -> Result<(), OnnxError> {
 /// A vector in front counts as one row, behind as one column, and loses that axis again in the result.
 fn matmul(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {
     let (Some(first), Some(second)) = (inputs.shape(0), inputs.shape(1)) else { return Ok(None) };
+    product(inputs, first, second).map(Some)
+}
+
+/// Each operand's last two axes may be exchanged first.
+fn fused_matmul(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {
+    let operand = |i: usize, flag: &str| {
+        let mut shape = inputs.shape(i)?.to_vec();
+        let rank = shape.len();
+        if inputs.node.int(flag, 0) != 0 && rank >= 2 {
+            shape.swap(rank - 2, rank - 1);
+        }
+        Some(shape)
+    };
+    let batches = inputs.node.int("transBatchA", 0) != 0 || inputs.node.int("transBatchB", 0) != 0;
+    let (Some(first), Some(second)) = (operand(0, "transA"), operand(1, "transB")) else { return Ok(None) };
+    if batches { Ok(None) } else { product(inputs, &first, &second).map(Some) }
+}
+
+fn product(inputs: &Inputs<'_>, first: &[Dim], second: &[Dim]) -> Result<Vec<Dim>, OnnxError> {
     let one = Dim::Fixed(1);
     let (batch_a, rows, inner_a) = match first {
         [] => return Err(inputs.fail("the first operand is a scalar")),
@@ -53,7 +73,7 @@ fn matmul(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {
     let mut result = broadcast(batch_a, batch_b).ok_or_else(fail)?;
     result.extend((first.len() > 1).then(|| rows.clone()));
     result.extend((second.len() > 1).then(|| columns.clone()));
-    Ok(Some(result))
+    Ok(result)
 }
 
 fn einsum(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {

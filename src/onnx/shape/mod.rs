@@ -4,6 +4,7 @@
 //! A value whose shape cannot be told has none; only a rule that needs it fails, naming the node. Sizes are checked: a
 //! file cannot make this code, or the rules that believe it, allocate more than [`LARGEST`] entries at once.
 
+mod attention;
 mod elementwise;
 mod evaluate;
 pub(crate) mod layout;
@@ -24,6 +25,9 @@ use super::proto::{GraphProto, NodeProto, TensorProto, data_type};
 
 /// Most entries that a value of fixed shape may have. The largest activation of an encoder is a thousandth of it.
 pub const LARGEST: usize = 1 << 31;
+
+/// Most axes that a value may have. Encoders have six.
+const MOST_AXES: usize = 64;
 
 /// What is known about the values of a graph before it runs.
 #[derive(Debug, Clone, Default)]
@@ -152,7 +156,10 @@ impl Facts {
                 }
             }
         }
-        for family in [elementwise::shape, linear::shape, normalisation::shape, reduction::shape] {
+        if let Some(shapes) = normalisation::shapes(&inputs)? {
+            return Ok(shapes);
+        }
+        for family in [attention::shape, elementwise::shape, linear::shape, reduction::shape] {
             if let Some(shape) = family(&inputs)? {
                 return Ok(vec![shape]);
             }
@@ -230,6 +237,9 @@ impl<'a> Inputs<'a> {
 
     /// Several axes, all different.
     pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, OnnxError> {
+        if axes.len() > MOST_AXES {
+            return Err(self.fail(format!("names {} axes, wanted at most {MOST_AXES}", axes.len())));
+        }
         let mut result: Vec<usize> = vec![];
         for axis in axes {
             let wrapped = self.axis(*axis, rank)?;
@@ -251,8 +261,11 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }
 
-/// Refuses fixed shapes of more than [`LARGEST`] entries.
+/// Refuses fixed shapes of more than [`LARGEST`] entries or [`MOST_AXES`] axes.
 fn check_size(shape: &[Dim]) -> Result<(), String> {
+    if shape.len() > MOST_AXES {
+        return Err(format!("a value has {} axes, wanted at most {MOST_AXES}", shape.len()));
+    }
     let fixed: Vec<usize> = shape.iter().filter_map(Dim::fixed).collect();
     match element_count(&fixed) {
         Some(count) if count <= LARGEST => Ok(()),
@@ -291,6 +304,7 @@ mod tests {
     use super::*;
     use crate::onnx::fixtures::{Net, little_resnet, uniform};
     use crate::onnx::interpret::{self, Tensor};
+    use crate::onnx::proto::AttributeProto;
 
     #[test]
     fn every_shape_is_the_one_that_a_run_has() {
@@ -321,5 +335,53 @@ mod tests {
         net.op("Add", &["image", &w]);
         let error = Facts::infer(&net.b.graph().clone()).unwrap_err().to_string();
         assert_eq!(error, "node `add/Add` (Add): shapes [n, 2, 4, 3] and [5] do not broadcast");
+    }
+
+    /// The error of a graph with one node, given integer lists as inputs.
+    fn refusal(op: &str, lists: &[&[i64]], attributes: Vec<AttributeProto>) -> String {
+        let mut net = Net::new([2, 4, 3]);
+        let mut inputs = vec!["image".to_string()];
+        inputs.extend(lists.iter().map(|list| net.b.list(list)));
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).skip(usize::from(op == "ConstantOfShape")).collect();
+        net.b.node(op, &inputs, attributes);
+        Facts::infer(net.b.graph()).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sizes_beyond_all_memory_are_refused_and_never_allocated() {
+        let allowed = "more than the 2147483648 entries";
+        assert!(refusal("ConstantOfShape", &[&[1 << 20, 1 << 20]], vec![]).contains(allowed));
+        assert!(refusal("Expand", &[&[1 << 40, 1, 4, 3]], vec![]).contains(allowed));
+        assert!(refusal("Tile", &[&[1, 1 << 60, 1 << 60, 1]], vec![]).contains(allowed));
+        assert!(refusal("Pad", &[&[0, 0, 1 << 50, 0, 0, 0, 0, 0]], vec![]).contains(allowed));
+        assert!(refusal("Pad", &[&[0, 0, i64::MAX, 0, 0, 0, i64::MAX, 0]], vec![]).contains("on an axis of 4"));
+        let pads = AttributeProto::ints("pads", &[i64::MAX, 0, i64::MAX, 0]);
+        let kernel = AttributeProto::ints("kernel_shape", &[1, 1]);
+        refusal("MaxPool", &[], vec![pads, kernel.clone()]);
+        let dilations = AttributeProto::ints("dilations", &[i64::MAX, 1]);
+        refusal("MaxPool", &[], vec![AttributeProto::ints("kernel_shape", &[i64::MAX, 2]), dilations]);
+        refusal("MaxPool", &[], vec![kernel, AttributeProto::ints("strides", &[0, 1])]);
+        refusal("DepthToSpace", &[], vec![AttributeProto::int("blocksize", i64::MAX)]);
+    }
+
+    #[test]
+    fn wrong_lists_name_the_node_and_what_is_wrong() {
+        assert!(refusal("Transpose", &[], vec![AttributeProto::ints("perm", &[0, 1, 1, 2])]).contains("named twice"));
+        assert!(refusal("Transpose", &[], vec![AttributeProto::ints("perm", &[0, 9, 1, 2])]).contains("axis 9"));
+        assert!(refusal("Slice", &[&[0], &[1], &[1], &[0]], vec![]).contains("a step is 0"));
+        assert!(refusal("Slice", &[&[0], &[1, 2]], vec![]).contains("different lengths"));
+        assert!(refusal("Split", &[&[1, 2]], vec![AttributeProto::int("axis", 1)]).contains("do not make up axis 1"));
+        assert!(refusal("Squeeze", &[&[2]], vec![]).contains("has not the size 1"));
+        assert!(refusal("Reshape", &[&[-1, -1]], vec![]).contains("two sizes are left open"));
+        assert!(refusal("Gather", &[&[0]], vec![AttributeProto::int("axis", 7)]).contains("axis 7"));
+    }
+
+    #[test]
+    fn a_symbolic_batch_survives_windows() {
+        let windows = [Dim::from("n"), Dim::Fixed(64), Dim::Fixed(49), Dim::Fixed(8)];
+        let list = |list: &[i64]| -> Vec<Entry> { list.iter().map(|v| Entry::Known(*v)).collect() };
+        let merged = layout::reshaped(&windows, &list(&[-1, 49, 8]), false).unwrap();
+        assert_eq!(merged[0], Dim::from("64*n"));
+        assert_eq!(layout::reshaped(&merged, &list(&[-1, 8, 8, 49, 8]), false).unwrap()[0], Dim::from("n"));
     }
 }

@@ -1,6 +1,6 @@
 //! Normalisations keep the shape of their first input.
 
-use super::Inputs;
+use super::{Inputs, Shapes};
 use crate::onnx::access::Dim;
 use crate::onnx::file::OnnxError;
 
@@ -19,8 +19,24 @@ const ONNX: &[&str] = &[
 
 const CONTRIBUTED: &[&str] = &["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"];
 
-pub(super) fn shape(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {
-    let ops = if inputs.node.is_onnx() { ONNX } else { CONTRIBUTED };
-    let same = ops.contains(&inputs.node.op_type.as_str());
-    Ok(inputs.shape(0).filter(|_| same).map(<[Dim]>::to_vec))
+pub(super) fn shapes(inputs: &Inputs<'_>) -> Result<Shapes, OnnxError> {
+    let (node, op) = (inputs.node, inputs.node.op_type.as_str());
+    let ops = if node.is_onnx() { ONNX } else { CONTRIBUTED };
+    let Some(first) = inputs.shape(0).filter(|_| ops.contains(&op)) else { return Ok(None) };
+    // What was averaged: the trailing axes as ones.
+    let averages = |axis: usize| -> Vec<Dim> {
+        first.iter().enumerate().map(|(a, d)| if a < axis { d.clone() } else { Dim::Fixed(1) }).collect()
+    };
+    let same = first.to_vec();
+    Ok(Some(match op {
+        "LayerNormalization" | "SimplifiedLayerNormalization" => {
+            let averages = averages(inputs.axis(node.int("axis", -1), first.len())?);
+            vec![same, averages.clone(), averages]
+        }
+        "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => {
+            let averages = averages(first.len().saturating_sub(1));
+            vec![same.clone(), averages.clone(), averages, same]
+        }
+        _ => vec![same],
+    }))
 }

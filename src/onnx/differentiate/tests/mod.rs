@@ -1,14 +1,17 @@
 //! The emitted gradient, run by the float64 interpreter, against central differences of the forward pass alone.
 
+mod conventions;
+mod refused;
 mod straight;
 
 use std::collections::HashSet;
 
 use super::supported_ops;
+use crate::onnx::OnnxError;
 use crate::onnx::attack_graph::{self, AttackGraph, AttackGraphOptions, LossDistance};
 use crate::onnx::fixtures::{FAMILIES, Net, Nets, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
-use crate::onnx::proto::ModelProto;
+use crate::onnx::proto::{ModelProto, NodeProto};
 
 const BATCH: usize = 2;
 const TARGETS: usize = 3;
@@ -55,6 +58,10 @@ impl Case {
     }
 
     fn run(&self, graph: &AttackGraph) -> interpret::Values {
+        self.try_run(graph).unwrap()
+    }
+
+    fn try_run(&self, graph: &AttackGraph) -> Result<interpret::Values, OnnxError> {
         let channels = [BATCH, self.image[0], 1, 1];
         let inputs = [
             (graph.x.as_str(), self.x.clone()),
@@ -64,7 +71,7 @@ impl Case {
             (&graph.targets, Tensor::from_f32(&[BATCH, TARGETS, self.d], &self.targets)),
             (&graph.weights, Tensor::from_f32(&[BATCH, TARGETS], &self.weights)),
         ];
-        interpret::run(&graph.model, &inputs).unwrap()
+        interpret::run(&graph.model, &inputs)
     }
 
     /// `∂ Σ loss / ∂ x` by central differences; samples are independent.
@@ -89,37 +96,68 @@ fn relative_error(a: &[f64], b: &[f64]) -> f64 {
     (difference / size).sqrt()
 }
 
-fn check(name: &str, model: &ModelProto, distance: LossDistance) {
+/// What is wrong with the attack graph of a model.
+fn fault(model: &ModelProto, distance: LossDistance) -> Result<(), String> {
     let case = Case::new(model);
-    let graph = attack_graph::build(model.clone(), &options(distance)).unwrap();
-    let values = case.run(&graph);
+    let graph = attack_graph::build(model.clone(), &options(distance)).map_err(|e| e.to_string())?;
+    let values = case.try_run(&graph).map_err(|e| e.to_string())?;
     let gradient = &values[graph.gradient.as_ref().unwrap()];
-    assert_eq!(gradient.shape, case.x.shape, "{name}");
+    assert_eq!(gradient.shape, case.x.shape);
     let numeric = case.central_differences(model, distance);
-    assert!(numeric.iter().any(|v| v.abs() > 1e-6), "{name}: the test has no gradient to find");
+    if !numeric.iter().any(|v| v.abs() > 1e-6) {
+        return Err("the test has no gradient to find".into());
+    }
     let error = relative_error(&gradient.data, &numeric);
-    assert!(error < 1e-5, "{name}: relative error {error:e}");
-
+    // Not `error > 1e-5`: a NaN must fail.
+    if error.partial_cmp(&1e-5) != Some(std::cmp::Ordering::Less) {
+        return Err(format!("relative error {error:e}"));
+    }
     let wanted = loss(&values[&graph.embedding], &case.targets, &case.weights, distance);
-    assert!(relative_error(&values[&graph.loss].data, &wanted) < 1e-12, "{name}: loss");
+    assert!(relative_error(&values[&graph.loss].data, &wanted) < 1e-12, "loss");
     for (i, next) in values[&graph.x_next].data.iter().enumerate() {
         let moved = case.x.data[i] - 0.015 * gradient.data[i].signum() * f64::from(gradient.data[i] != 0.0);
         let clipped = moved.max(case.x.data[i] - 0.01).min(case.x.data[i] + 0.02);
-        assert!((next - clipped).abs() < 1e-8, "{name}: pixel {i} moved to {next}, wanted {clipped}");
+        assert!((next - clipped).abs() < 1e-8, "pixel {i} moved to {next}, wanted {clipped}");
     }
+    Ok(())
 }
 
 #[test]
 fn residual_net_with_overlapping_max_pool_at_odd_and_even_sizes() {
-    check("13x11", &little_resnet(13, 11), LossDistance::SquaredEuclidean);
-    check("12x12", &little_resnet(12, 12), LossDistance::Euclidean);
+    assert_eq!(fault(&little_resnet(13, 11), LossDistance::SquaredEuclidean), Ok(()));
+    assert_eq!(fault(&little_resnet(12, 12), LossDistance::Euclidean), Ok(()));
+}
+
+/// Masks and anchors as depthwise convolutions, where the channels fill whole blocks.
+#[test]
+fn gradients_stay_in_the_blocked_layout() {
+    let mut net = Net::new([3, 8, 8]);
+    let x = net.conv("image", [16, 3, 3, 3], 1, 1);
+    let x = net.batch_norm(&x, 16);
+    let x = net.op("Relu", &[&x]);
+    let y = net.conv(&x, [16, 16, 3, 3], 2, 1);
+    let y = net.op("Relu", &[&y]);
+    let y = net.conv(&y, [32, 16, 1, 1], 1, 0);
+    let shortcut = net.conv(&x, [32, 16, 1, 1], 2, 0);
+    let sum = net.op("Add", &[&y, &shortcut]);
+    let x = net.op("Relu", &[&sum]);
+    let e = net.head(&x, 32, 3);
+    let model = net.finish(&e, 3);
+    assert_eq!(fault(&model, LossDistance::SquaredEuclidean), Ok(()));
+    let nodes = attack_graph::build(model, &options(LossDistance::Euclidean)).unwrap().model.graph.unwrap().node;
+    assert!(nodes.iter().all(|n| n.op_type != "HardSigmoid"), "a mask left the blocked layout");
+    let channelwise = nodes.iter().filter(|n| n.op_type == "Conv" && n.input[1].starts_with("channels_")).count();
+    // Three masks; anchors behind the global pooling and the two convolutions of stride 2.
+    assert_eq!(channelwise, 6);
 }
 
 /// Every net of a family.
 fn check_family(family: &str) {
-    for (name, model) in Nets::of(family).0 {
-        check(&name, &model, LossDistance::SquaredEuclidean);
-    }
+    let fault = |(name, model): (String, ModelProto)| {
+        fault(&model, LossDistance::SquaredEuclidean).err().map(|e| format!("{name}: {e}"))
+    };
+    let faults: Vec<String> = Nets::of(family).0.into_iter().filter_map(fault).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
@@ -133,6 +171,11 @@ fn functions_of_one_value() {
 }
 
 #[test]
+fn indexing_operators() {
+    check_family("indexing");
+}
+
+#[test]
 fn layout_operators() {
     check_family("layout");
 }
@@ -140,6 +183,11 @@ fn layout_operators() {
 #[test]
 fn linear_operators() {
     check_family("linear");
+}
+
+#[test]
+fn normalisations() {
+    check_family("normalisation");
 }
 
 #[test]
@@ -153,10 +201,16 @@ fn spatial_operators() {
 }
 
 #[test]
+fn operators_of_onnx_runtime() {
+    check_family("contributed");
+}
+
+#[test]
 fn every_supported_op_is_in_a_net() {
     let nets = FAMILIES.iter().flat_map(|(family, _)| Nets::of(family).0);
-    let seen: HashSet<String> = nets.flat_map(|(_, m)| m.graph.unwrap().node).map(|n| n.op_type).collect();
-    let missing: Vec<&str> = supported_ops().into_iter().filter(|op| !seen.contains(*op)).collect();
+    let name = |n: NodeProto| if n.is_onnx() { n.op_type } else { format!("{}.{}", n.domain, n.op_type) };
+    let seen: HashSet<String> = nets.flat_map(|(_, m)| m.graph.unwrap().node).map(name).collect();
+    let missing: Vec<String> = supported_ops().into_iter().filter(|op| !seen.contains(op)).collect();
     assert!(missing.is_empty(), "no net in fixtures/ has {missing:?}");
 }
 
@@ -175,11 +229,7 @@ fn forward_nodes_stay_what_they_were() {
     let before = model.graph.as_ref().unwrap().node.clone();
     let graph = attack_graph::build(model, &options(LossDistance::Euclidean)).unwrap();
     for (old, new) in before.iter().zip(&graph.model.graph.as_ref().unwrap().node) {
-        let mut new = new.clone();
-        if new.op_type == "MaxPool" {
-            new.output.truncate(1);
-        }
-        assert_eq!(*old, new);
+        assert_eq!(old, new);
     }
 }
 

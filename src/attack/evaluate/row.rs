@@ -1,0 +1,51 @@
+//! What a trial found, as columns of its row.
+
+use std::collections::BTreeSet;
+
+use super::{TrialInput, TrialOutcome};
+use crate::encoder::EncoderSpec;
+use crate::record::Measurement;
+use crate::suite::attack::{Method, Side};
+
+impl TrialOutcome {
+    /// Fills the columns of a row that this trial knows; model, suite, artefact and branch are the caller's.
+    pub fn write_into(&self, input: &TrialInput<'_>, spec: &EncoderSpec, row: &mut Measurement) {
+        let attack = input.attack.filter(|a| !matches!(a.method, Method::None {}));
+        row.trial = input.trial.into();
+        row.dataset = input.images.id.clone();
+        row.attack = attack.map_or("clean", |a| a.name).into();
+        row.goal = attack.map_or("none".into(), |a| a.goal.to_string());
+        row.method = attack.map_or("none", |a| a.method.name()).into();
+        row.side = attack.map_or("none", |a| side_word(a.side)).into();
+        row.epsilon = attack.map_or("0".into(), |a| a.epsilon.to_string());
+        row.epsilon_pixels = attack.map_or(0.0, |a| a.epsilon.nominal(&spec.std));
+        (row.steps, row.restarts) = match attack.map(|a| a.method) {
+            Some(Method::Pgd { steps, restarts, .. }) => (*steps as u32, *restarts as u32),
+            Some(Method::Fgsm { .. }) => (1, 1),
+            _ => (0, 0),
+        };
+        row.seed = input.seed;
+        row.queries = self.queries.len() as u32;
+        row.queries_available = input.queries_available as u32;
+        row.without_positive = self.without_positive as u32;
+        let classes: BTreeSet<u32> = self.queries.iter().map(|q| q.label).collect();
+        row.query_classes = classes.len() as u32;
+        row.gallery = input.gallery.len() as u32;
+        row.recall = self.recall.clone();
+        row.success = self.success;
+        row.shift = self.shift;
+        row.metrics = self.metrics.clone();
+        row.linf_max = self.linf_max;
+        row.l2_mean = self.l2_mean;
+        row.checks = self.checks.clone();
+        row.provider = spec.provider.clone();
+        row.error = None;
+    }
+}
+
+fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Query => "query",
+        Side::All => "all",
+    }
+}
