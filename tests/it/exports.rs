@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use mdprop::encoder::onnx::Runtime;
+use mdprop::encoder::onnx::{Provider, Runtime};
 use mdprop::encoder::onnx::probe::{Probe, Rewriting};
 use mdprop::onnx::wrap::{Adapted, Wrapping, adapt};
 use mdprop::onnx::{self, AttackGraphOptions, Dim, LossDistance, attack_graph};
@@ -144,9 +144,9 @@ fn run(path: &Path, adapted: &Adapted, truth: &Truth, batch: usize) -> Found {
     let model = adapted.with_batch(Dim::Fixed(batch));
     let attack = attack_graph::build(model, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert_eq!(attack.straight_through, Vec::<String>::new());
-    let open = |rewriting| Probe::open(&runtime, "attack", &attack.model, rewriting).unwrap();
+    let open = |rewriting| Probe::open(&runtime, "attack", &attack.model, rewriting, Provider::Cpu).unwrap();
     let (mut fast, mut exact) = (open(Rewriting::On), open(Rewriting::Off));
-    let original = |rewriting| Probe::open_file(&runtime, path, rewriting).unwrap();
+    let original = |rewriting| Probe::open_file(&runtime, path, rewriting, Provider::Cpu).unwrap();
     let (mut original_fast, mut original_exact) = (original(Rewriting::On), original(Rewriting::Off));
 
     let planes = truth.planes(&truth.images);
