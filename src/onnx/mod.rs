@@ -6,10 +6,13 @@
 
 pub mod access;
 pub mod attack_graph;
+pub mod compact;
 pub mod describe;
 pub mod differentiate;
 pub mod element;
 pub mod equation;
+pub mod error;
+pub mod external;
 pub mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -17,10 +20,16 @@ pub mod graph;
 pub mod inline;
 pub mod interpret;
 pub mod opset;
+pub mod promote;
 pub mod proto;
 pub mod resize;
 pub mod shape;
+pub mod split;
+mod tensor;
+pub mod validate;
+pub mod visit;
 pub mod window;
+pub mod wire;
 pub mod wrap;
 
 pub use access::Dim;

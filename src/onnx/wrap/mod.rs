@@ -4,6 +4,7 @@
 //! Nodes are added before the image input and behind the embedding; the nodes of the file stay as they are. What the
 //! card leaves open is detected in the file or takes a default, and a [`Note`] says which.
 
+mod border;
 mod frame;
 mod output;
 mod pixels;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use border::float32_border;
 pub use frame::{BatchAxis, natural_size};
 pub use spec::{Colour, Extent, Layout, PerChannel, Resize, Wrapping};
 
@@ -134,6 +136,7 @@ impl Adapted {
 /// and which key helps.
 pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Result<Adapted, OnnxError> {
     let mut notes = Vec::new();
+    let model = float32_border(model);
     let frame = Frame::of(graph_of(&model)?, wrapping, image_size, &mut notes)?;
     let mut builder = GraphBuilder::extend(model);
     let opset = builder.opset();
