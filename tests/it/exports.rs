@@ -4,11 +4,13 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use mdprop::encoder::onnx::{Provider, Runtime};
 use mdprop::encoder::onnx::probe::{Probe, Rewriting};
+use mdprop::encoder::onnx::{Provider, Runtime};
 use mdprop::onnx::wrap::{Adapted, Wrapping, adapt};
 use mdprop::onnx::{self, AttackGraphOptions, Dim, LossDistance, attack_graph};
 use safetensors::SafeTensors;
+
+use crate::program;
 
 fn runtime() -> Runtime {
     let library = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).unwrap_or_else(|| {
@@ -96,10 +98,21 @@ struct Tolerance {
 impl Tolerance {
     fn of(file: &str) -> Self {
         match file {
-            // Eleven bits of mantissa in every activation.
-            "resnext.fp16" => Self { embedding: 5e-3, gradient: 3e-2, signs: 0.98 },
+            // The exporter folded norms into weights and rounded those to eleven bits again, which its reference lacks.
+            "resnext.fp16" => Self { embedding: 5e-3, gradient: 5e-2, signs: 0.98 },
             _ => Self { embedding: 1e-4, gradient: 1e-3, signs: 0.999 },
         }
+    }
+}
+
+/// How far an attack graph's forward pass may be from the file's; absent: no bit may differ.
+fn forward_rounding(file: &str) -> Option<f32> {
+    match file {
+        "resnext.fp16" => Some(5e-3),
+        // Its weights are inputs too (format version 3), so the runtime cannot pack the matrix beforehand as it does with
+        // the attack graph's constant, and sums in another order.
+        "hand-opset7" => Some(1e-6),
+        _ => None,
     }
 }
 
@@ -129,6 +142,8 @@ struct Found {
     plain_original: Vec<f32>,
     /// Embedding by the file, with rewriting.
     original: Vec<f32>,
+    /// Whether the attack graph is the float32 copy of a file that computes in half precision.
+    promoted: bool,
 }
 
 /// Runs file and attack graph on pieces of `batch` images.
@@ -156,7 +171,7 @@ fn run(path: &Path, adapted: &Adapted, truth: &Truth, batch: usize) -> Found {
     let image = [batch, 3, side, side];
     let (low, high) = (vec![-1.0; batch * stride], vec![2.0; batch * stride]);
     let (steps, weights) = (vec![0.0; batch * 3], vec![1.0; batch]);
-    let mut found = Found::default();
+    let mut found = Found { promoted: attack.promoted, ..Found::default() };
     for first in (0..truth.count()).step_by(batch) {
         let rows = |values: &[f32], width: usize| values[first * width..(first + batch) * width].to_vec();
         let (x, targets) = (rows(&planes, stride), rows(&truth.targets, d));
@@ -216,7 +231,13 @@ fn check(file: &str) {
     let found = run(&path, &adapted, &truth, fixed.unwrap_or(truth.count()));
 
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&found.plain_attacked), bits(&found.plain_original), "{file}: the forward pass has changed");
+    if let Some(allowed) = forward_rounding(file) {
+        let apart = farthest(&found.plain_attacked, &found.plain_original);
+        assert!(apart < allowed, "{file}: the forward pass has changed by {apart}");
+    } else {
+        assert_eq!(bits(&found.plain_attacked), bits(&found.plain_original), "{file}: the forward pass has changed");
+    }
+    assert_eq!(found.promoted, file == "resnext.fp16", "{file}");
     for (what, embedding) in [("attack graph", &found.embedding), ("file", &found.original)] {
         let error = farthest(embedding, &truth.embedding);
         assert!(error < tolerance.embedding, "{file}: the {what}'s embeddings are off by {error}");
@@ -237,6 +258,23 @@ fn check_world(world: &str) {
     let own: Vec<String> = files().into_iter().filter(|file| world_of(file) == world).collect();
     assert!(!own.is_empty(), "no file of {world}");
     own.iter().for_each(|file| check(file));
+    own.iter().for_each(|file| verify(file));
+}
+
+/// `mdprop verify` finds the same without being told anything but the size of the pictures.
+fn verify(file: &str) {
+    let (_folder, path) = plain(file);
+    let truth = Truth::of(file);
+    let side = truth.shape[1].max(truth.shape[2]).to_string();
+    let mut command = program();
+    command.arg("verify").arg(path).args(["--image-size", &side, "--json", "--quiet"]);
+    // Few directions: the gradient has been compared entry by entry already.
+    let output = command.args(["--count", "1", "--directions", "2"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{file}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.len() >= 6 && checks.iter().all(|check| check["passed"] == true), "{file}: {text}");
 }
 
 #[test]
