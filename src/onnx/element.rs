@@ -2,11 +2,6 @@
 
 use super::proto::{NodeProto, data_type};
 
-/// Whether a value of this element type can carry a gradient.
-pub fn is_float(elem_type: i32) -> bool {
-    data_type::is_float(elem_type)
-}
-
 /// Whether arithmetic on this element type is integer arithmetic: division truncates, booleans excluded.
 pub fn is_integer(elem_type: i32) -> bool {
     // uint8, int8, uint16, int16, int32, int64; uint32, uint64.

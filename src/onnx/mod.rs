@@ -1,6 +1,7 @@
 //! ONNX graphs as data: read, build, infer shapes, differentiate, and extend to an attack graph.
 //!
 //! [`mod@file`] reads and writes, [`proto`] is the format, [`access`] the convenient view of it, [`graph`] builds,
+//! [`opset`] lifts old files, [`inline`] writes out functions and branches, [`mod@shape`] knows sizes and constant parts,
 //! [`differentiate`] appends the backward pass, [`attack_graph`] the loss and the step, [`interpret`] is the slow
 //! float64 reference that the fast path is compared with.
 
