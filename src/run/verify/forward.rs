@@ -18,7 +18,7 @@ use crate::run::RunError;
 /// Largest difference, relative to the largest entry, that rounding explains.
 const ROUNDING: f64 = 1e-4;
 /// The same between a file that computes in half precision (eleven bits, rounded at every node) and its float32 copy.
-const HALF_ROUNDING: f32 = 1e-2;
+const HALF_ROUNDING: f64 = 1e-2;
 
 /// The file's own output in the graph that attacks use equals that of the untouched file, bit for bit, when the runtime
 /// runs every node as it stands. (Its rewriting merges nodes, and may merge others once a gradient reads between them; how
