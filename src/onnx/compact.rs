@@ -3,8 +3,9 @@
 //!
 //! The numbers are those that the node computes, bit for bit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::inline::captured;
 use super::proto::{ModelProto, NodeProto, TensorProto, data_type};
 
 /// Replaces every `Cast` to float32 and every `DequantizeLinear` of a constant by its result.
@@ -15,6 +16,7 @@ pub fn widen(mut model: ModelProto) -> ModelProto {
         constants.insert(tensor.name.clone(), tensor.clone());
     }
     let nodes = std::mem::take(&mut graph.node);
+    let mut replaced: HashSet<String> = HashSet::new();
     for node in nodes {
         if let (true, "Constant", Some(tensor)) =
             (node.is_onnx(), node.op_type.as_str(), node.attribute("value").and_then(|a| a.t.as_ref()))
@@ -31,10 +33,18 @@ pub fn widen(mut model: ModelProto) -> ModelProto {
                 let tensor = TensorProto::from_f32(output, &dims, &values);
                 constants.insert(output.clone(), tensor.clone());
                 graph.initializer.push(tensor);
+                replaced.extend(node.input);
             }
             _ => graph.node.push(node),
         }
     }
+    // What only the replaced nodes read is not carried along.
+    let read = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured(node)));
+    for name in read.chain(graph.output.iter().map(|value| value.name.as_str())) {
+        replaced.remove(name);
+    }
+    graph.initializer.retain(|tensor| !replaced.contains(&tensor.name));
+    graph.input.retain(|value| !replaced.contains(&value.name));
     model
 }
 
@@ -138,6 +148,22 @@ mod tests {
             integers("z", data_type::UINT8, &[], &[128]),
         ];
         assert_eq!(result(&widened(tensors, vec![], "DequantizeLinear")), Some(vec![-32.0, 0.0, 31.75]));
+    }
+
+    #[test]
+    fn a_weight_that_nothing_reads_any_more_is_dropped() {
+        let half = || integers("x", data_type::FLOAT16, &[2], &[0x3e00, 0xc000]);
+        let cast = || vec![AttributeProto::int("to", i64::from(data_type::FLOAT))];
+        let names = |model: &ModelProto| -> Vec<String> {
+            model.graph.as_ref().unwrap().initializer.iter().map(|t| t.name.clone()).collect()
+        };
+        assert_eq!(names(&widened(vec![half()], cast(), "Cast")), ["y"]);
+        let mut b = GraphBuilder::new("t");
+        b.push("Cast", &["x"], &["y"], cast());
+        b.push("Shape", &["x"], &["read again"], vec![]);
+        let mut model = b.finish();
+        model.graph.as_mut().unwrap().initializer = vec![half()];
+        assert_eq!(names(&widen(model)), ["x", "y"]);
     }
 
     #[test]

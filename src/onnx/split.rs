@@ -3,6 +3,7 @@
 //! A protobuf message holds 2 GB. Larger models are written with a second file, and reach the runtime as a small message
 //! and weights that are handed over by name, which also lets several sessions share them.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -10,7 +11,8 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::error::OnnxError;
-use super::proto::{ModelProto, StringStringEntryProto, TensorProto};
+use super::inline::captured;
+use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use crate::artefact::{self, WriteError};
 
 /// Most bytes of a protobuf message.
@@ -38,15 +40,17 @@ pub struct Weight {
 }
 
 /// Takes the large initialisers of the outer graph out of a model, of those that `wanted` says yes to; what is left names
-/// them as external data in the file `location`.
+/// them as external data in the file `location`. One that nothing reads stays where it is: the runtime refuses to be
+/// handed a weight that it has already thrown away.
 pub fn split(model: &ModelProto, location: &str, wanted: impl Fn(&TensorProto) -> bool) -> (ModelProto, Vec<Weight>) {
     let mut rest = model.clone();
+    let read: HashSet<&str> = model.graph.iter().flat_map(read_names).collect();
     let mut weights = vec![];
     let mut offset = 0usize;
     let property = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
     for tensor in rest.graph.iter_mut().flat_map(|g| &mut g.initializer) {
         let Some(bytes) = tensor.raw_bytes().filter(|b| b.len() >= LARGE).cloned() else { continue };
-        if !wanted(tensor) {
+        if !read.contains(tensor.name.as_str()) || !wanted(tensor) {
             continue;
         }
         offset = offset.next_multiple_of(ALIGNMENT);
@@ -63,6 +67,12 @@ pub fn split(model: &ModelProto, location: &str, wanted: impl Fn(&TensorProto) -
         offset = end;
     }
     (rest, weights)
+}
+
+/// Names that nodes of a graph read, inner graphs included, and the graph's outputs.
+fn read_names(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let inputs = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured(node)));
+    inputs.chain(graph.output.iter().map(|value| value.name.as_str()))
 }
 
 /// The bytes of a model that fits into one message.
@@ -121,6 +131,18 @@ mod tests {
         assert!(std::fs::metadata(&path).unwrap().len() < whole as u64 / 2);
         assert!(std::fs::metadata(&data).unwrap().len() > whole as u64 / 2);
         assert_eq!(read(&path).unwrap(), model);
+    }
+
+    #[test]
+    fn a_weight_that_nothing_reads_stays_in_the_graph() {
+        let mut model = little_resnet(12, 12);
+        let all = split(&model, "w", |_| true).1;
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.push(TensorProto::from_f32("forgotten", &[1024], &[0.5; 1024]));
+        let (rest, weights) = split(&model, "w", |_| true);
+        assert_eq!(weights, all);
+        let kept = rest.graph.unwrap().initializer.into_iter().find(|t| t.name == "forgotten").unwrap();
+        assert!(kept.external_data.is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bad_input;
+mod exports;
 #[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
@@ -12,6 +13,7 @@ mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
+mod retrieval;
 mod setup;
 mod verify;
 
