@@ -19,6 +19,7 @@ pub mod opset;
 pub mod proto;
 pub mod resize;
 pub mod shape;
+pub mod unfuse;
 pub mod window;
 pub mod wrap;
 

@@ -41,6 +41,8 @@ const STABLE: &[(&str, i64)] = &[
     ("DepthToSpace", 1),
     ("DequantizeLinear", 10),
     ("Div", 7),
+    // Its ratio became an input in 12; before that see below.
+    ("Dropout", 12),
     ("Einsum", 12),
     ("Elu", 6),
     ("Equal", 7),
