@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::encoder::onnx::Provider;
 use crate::metric::kind::Metric;
+use crate::onnx::wrap::{Colour, Layout};
 
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Write the report of a finished run again.
     Report(ReportArgs),
+    /// Look at somebody else's ONNX file: what it is, and whether attacks on it can be believed.
+    Verify(VerifyArgs),
     /// Every metric of embeddings that another program made.
     Metrics(MetricsArgs),
     /// List, fetch or verify data sets.
@@ -68,6 +72,9 @@ pub struct RunArgs {
     /// Device of training: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Who computes in ONNX Runtime: cpu or cuda. The run stops if another one did.
+    #[arg(long, default_value = "cpu")]
+    pub provider: Provider,
     /// Threads; default all cores. Results do not depend on it.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
@@ -77,6 +84,77 @@ pub struct RunArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The file, such as encoder.onnx, or a card, such as models/foreign.toml.
+    pub model: PathBuf,
+    /// A card whose keys hold for the file (its `onnx` is not used); flags overrule it.
+    #[arg(long, value_name = "CARD.toml")]
+    pub card: Option<PathBuf>,
+    /// Name of the image input.
+    #[arg(long, value_name = "NAME")]
+    pub input: Option<String>,
+    /// Name of the output that is the embedding.
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// Order of the input's axes: nchw or nhwc.
+    #[arg(long, value_parser = word::<Layout>)]
+    pub layout: Option<Layout>,
+    /// Order of the channels: rgb, bgr or grey.
+    #[arg(long, value_parser = word::<Colour>)]
+    pub colour: Option<Colour>,
+    /// What black and white are for the model, such as 0,255.
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', allow_hyphen_values = true)]
+    pub range: Option<Vec<f32>>,
+    /// What the model expects subtracted, in the unit of the range: one number, or one for each channel.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Option<Vec<f32>>,
+    /// What the model expects divided by, in the unit of the range.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub std: Option<Vec<f32>>,
+    /// Side of the square images, where the file leaves it open or the card resizes.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub image_size: Option<u32>,
+    /// Folder with pictures to try, sub-folders included; built-in drawings if left out.
+    #[arg(long, value_name = "FOLDER")]
+    pub images: Option<PathBuf>,
+    /// Noise images and pictures to try, each.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub count: u32,
+    /// Random directions for each of them.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub directions: u32,
+    /// Seed of noise, targets and directions.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Images at once, where the file allows it.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+    /// Pass operators without a gradient straight through; every number made so is marked.
+    #[arg(long)]
+    pub straight_through: bool,
+    /// Who computes in ONNX Runtime: cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    pub provider: Provider,
+    /// Threads of the float64 differences; default all cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// A word that a card's key takes.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let value: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        serde::de::IntoDeserializer::into_deserializer(text);
+    T::deserialize(value).map_err(|e| e.to_string())
 }
 
 /// Arguments of `plan`.

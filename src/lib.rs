@@ -1,8 +1,8 @@
 //! mdprop: how well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 //!
 //! Layers, arrows only downward (a test enforces it): `cmd` → `run`, `report` → `attack`, `train`, `export` →
-//! `encoder`, `dataset`, `score` → `onnx`, `network`, `suite`, `record` → `metric`, `stats` → `units`, `batch`, `digest`, `rng`,
-//! `artefact`, `progress`.
+//! `encoder`, `dataset`, `score` → `onnx`, `network`, `suite`, `record` → `metric`, `stats` → `units`, `batch`, `digest`,
+//! `rng`, `artefact`, `progress`, `resample`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod artefact;
@@ -21,6 +21,7 @@ pub mod onnx;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod resample;
 pub mod rng;
 pub mod run;
 pub mod score;

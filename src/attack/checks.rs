@@ -57,6 +57,17 @@ pub fn loss_recomputed(difference: f64) -> Check {
     check("loss-recomputed", difference <= LOSS_DIFFERENCE, detail)
 }
 
+/// A mark rather than a failure: the gradient of some nodes is a straight-through one, which the user asked for. `None`
+/// if the gradient is exact.
+pub fn gradient_exact(straight_through: &[String]) -> Option<Check> {
+    let nodes = straight_through.len();
+    let shown = straight_through.iter().take(5).map(|node| format!("`{node}`")).collect::<Vec<_>>().join(", ");
+    let more = if nodes > 5 { ", ..." } else { "" };
+    let detail =
+        format!("straight-through gradient at {nodes} nodes ({shown}{more}): the attack may be weaker than it could");
+    (nodes > 0).then(|| check(Check::GRADIENT_EXACT, false, detail))
+}
+
 /// Few images have a loss that never fell below its start: more hint at masked or zero gradients.
 pub fn zero_gradients(unmoved: usize, images: usize) -> Check {
     let share = unmoved as f64 / images.max(1) as f64;
@@ -163,6 +174,9 @@ mod tests {
             assert!(!fires.passed, "{fires:?}");
             assert_eq!(holds.name, fires.name);
         }
+        let marked = gradient_exact(&["round".into()]).unwrap();
+        assert!(marked.is_label() && !marked.passed && marked.detail.contains("`round`"));
+        assert_eq!(gradient_exact(&[]), None);
         assert!(!loss_recomputed(f64::NAN).passed && !budget_obeyed(f64::NAN).passed);
         assert!(!pixels_in_range(f32::NAN, 1.0).passed && !no_collapse(f64::NAN).passed);
     }

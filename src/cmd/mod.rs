@@ -12,6 +12,7 @@ pub mod operators;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod verify;
 
 /// Exit code of bad input or a broken set-up.
 pub const BAD_INPUT: u8 = 2;

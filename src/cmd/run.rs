@@ -38,6 +38,8 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         artifacts: args.folders.artifacts.clone(),
         out: args.out.clone(),
         device: args.device.clone(),
+        provider: args.provider,
+        scratch: std::env::temp_dir(),
         threads,
         onnxruntime: places.find_onnxruntime()?,
         cuda_library: Box::new(move || places.find_libtorch_cuda()),

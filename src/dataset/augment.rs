@@ -3,6 +3,7 @@
 //! The crop follows torchvision's `RandomResizedCrop` (parameters) and PyTorch's antialiased bilinear resize (pixels:
 //! a triangle filter that widens when it shrinks, edges renormalised).
 
+use crate::resample::{Filter, taps};
 use crate::rng::{Stream, below, unit};
 use crate::suite::recipe::AugmentationSpec;
 
@@ -81,22 +82,10 @@ fn random_window(size: usize, rng: &mut Stream) -> Window {
     Window { top, left, height, width }
 }
 
-/// Weights of the source pixels of each output pixel: first source, weights summing to one.
+/// PIL's antialiased bilinear weights of each output pixel.
 fn triangle_weights(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
-    let scale = from as f64 / to as f64;
-    let support = scale.max(1.0);
-    (0..to)
-        .map(|i| {
-            let centre = scale * (i as f64 + 0.5);
-            // Both bounds as PyTorch truncates them.
-            let first = (centre - support + 0.5).max(0.0) as usize;
-            let last = ((centre + support + 0.5) as usize).min(from);
-            let raw: Vec<f64> =
-                (first..last).map(|j| (1.0 - ((j as f64 - centre + 0.5) / support).abs()).max(0.0)).collect();
-            let sum: f64 = raw.iter().sum();
-            (first, raw.into_iter().map(|w| (w / sum) as f32).collect())
-        })
-        .collect()
+    let taps = taps(from, to, Filter::Bilinear, true).into_iter();
+    taps.map(|tap| (tap.first, tap.weights.into_iter().map(|w| w as f32).collect())).collect()
 }
 
 /// A window of one plane resized to `size × size`, mirrored if asked.

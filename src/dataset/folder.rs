@@ -35,6 +35,22 @@ pub fn list(id: &str, root: &Path) -> Result<Listing, DatasetError> {
     Ok(listing)
 }
 
+/// Every picture in a folder and below it, without classes.
+///
+/// # Errors
+/// [`DatasetError::Folder`]: no folder, or no picture in it.
+pub(super) fn unsorted(root: &Path) -> Result<Listing, DatasetError> {
+    if !root.is_dir() {
+        return Err(wrong(root, "is no folder; name one with pictures in it or below it"));
+    }
+    let mut listing = Listing::new("pictures", root);
+    find_pictures(root, "", &mut listing)?;
+    if listing.pictures.is_empty() {
+        return Err(wrong(root, "holds no picture; png, jpeg, webp, gif, bmp, tiff and pnm are read"));
+    }
+    Ok(listing)
+}
+
 fn find_pictures(folder: &Path, prefix: &str, listing: &mut Listing) -> Result<(), DatasetError> {
     for (name, path) in entries(folder)? {
         let name = format!("{prefix}/{name}");

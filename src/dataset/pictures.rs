@@ -178,6 +178,17 @@ fn gather(
     Ok((Header { id, key, size, labels, classes, sources, failed, pixel_digest }, pixels))
 }
 
+/// `count` pictures of a folder and its sub-folders, evenly spread over their sorted paths, as `[3, size, size]` bytes.
+/// Fewer if there are fewer.
+///
+/// # Errors
+/// [`DatasetError::Folder`] if there is no picture, [`DatasetError::Picture`] naming one that cannot be read.
+pub fn some(root: &Path, count: usize, size: usize) -> Result<Vec<Vec<u8>>, DatasetError> {
+    let found = super::folder::unsorted(root)?.pictures;
+    let count = count.min(found.len());
+    (0..count).map(|i| decode(&found[i * found.len() / count], size, ResizeRule::CenterCrop)).collect()
+}
+
 /// One picture as `[3, size, size]` bytes.
 fn decode(listed: &Listed, size: usize, resize: ResizeRule) -> Result<Vec<u8>, DatasetError> {
     let path = &listed.path;

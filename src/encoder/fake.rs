@@ -31,7 +31,14 @@ impl LinearEncoder {
             return Err(EncoderError::Shape { name, source });
         }
         let embedding_dim = weight.len() / stride;
-        let spec = EncoderSpec { name, input, embedding_dim, std: vec![1.0; input[0]], provider: "cpu".into() };
+        let spec = EncoderSpec {
+            name,
+            input,
+            embedding_dim,
+            std: vec![1.0; input[0]],
+            provider: "cpu".into(),
+            straight_through: vec![],
+        };
         Ok(Self { spec, weight, normalised })
     }
 

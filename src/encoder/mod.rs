@@ -22,6 +22,8 @@ pub struct EncoderSpec {
     pub std: Vec<f32>,
     /// Which device ran it, as verified: `cpu` or `cuda`.
     pub provider: String,
+    /// Nodes whose gradient is a straight-through one, known once a descent was opened. Empty: the gradient is exact.
+    pub straight_through: Vec<String>,
 }
 
 /// How one distance enters the loss.
@@ -131,7 +133,9 @@ pub enum EncoderError {
         reason: String,
     },
     /// No gradient rule.
-    #[error("{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work")]
+    #[error(
+        "{name}: node `{node}` ({op}) has no gradient rule; gradient-free methods still work, and straight_through = true in the card passes rounding and quantisation through"
+    )]
     NoGradient {
         /// File or model.
         name: String,
@@ -158,6 +162,15 @@ pub enum EncoderError {
         what: &'static str,
         /// Position in the batch.
         sample: usize,
+    },
+    /// A provider that is missing or did not do the work.
+    #[error("{name}: {source}")]
+    Provider {
+        /// File or model.
+        name: String,
+        /// What is wrong and what helps.
+        #[source]
+        source: onnx::ProviderError,
     },
     /// The runtime failed.
     #[error("{name}: ONNX Runtime failed: {reason}")]

@@ -234,6 +234,23 @@ pub fn with_batch_size(mut model: ModelProto, batch_size: usize) -> ModelProto {
     model
 }
 
+/// Fixes height and width of the image input where the file leaves them open.
+pub fn fix_sides(model: &mut ModelProto, sides: [usize; 2]) {
+    if let (Ok(signature), Some(graph)) = (signature(model), &mut model.graph) {
+        let mut shape = signature.input_dims.to_vec();
+        let open = shape[2..].iter_mut().zip(sides).filter(|(dim, _)| dim.fixed().is_none());
+        let mut changed = false;
+        for (dim, side) in open {
+            *dim = Dim::Fixed(side);
+            changed = true;
+        }
+        if changed {
+            fix_input(graph, &signature.input, &shape);
+            graph.value_info.clear();
+        }
+    }
+}
+
 fn fix_input(graph: &mut super::proto::GraphProto, input: &str, shape: &[Dim]) {
     for value in graph.input.iter_mut().filter(|v| v.name == input) {
         *value = super::proto::ValueInfoProto::tensor(input, FLOAT, shape);

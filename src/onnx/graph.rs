@@ -139,6 +139,19 @@ impl GraphBuilder {
         self.model.metadata_props.push(StringStringEntryProto { key: key.into(), value: value.into() });
     }
 
+    /// Gives the last node's only output another name, one that readers already have.
+    pub(super) fn rename_last_output(&mut self, name: &str) {
+        if let Some(output) = self.graph.node.last_mut().and_then(|node| node.output.first_mut()) {
+            *output = name.into();
+            self.taken.insert(name.into());
+        }
+    }
+
+    /// The operator set of the graph.
+    pub fn opset(&self) -> i64 {
+        self.model.opset()
+    }
+
     /// What was built so far.
     pub fn graph(&self) -> &GraphProto {
         &self.graph

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod attack_graph;
+pub mod describe;
 pub mod differentiate;
 pub mod element;
 pub mod equation;

@@ -100,6 +100,17 @@ pub struct Check {
     pub detail: String,
 }
 
+impl Check {
+    /// Name of the check that the gradient is that of the model and not a straight-through one.
+    pub const GRADIENT_EXACT: &'static str = "gradient-exact";
+
+    /// Whether it says how a number was made rather than that something is wrong. A label marks the number wherever it is
+    /// shown, but fails no run: the user asked for it.
+    pub fn is_label(&self) -> bool {
+        self.name == Self::GRADIENT_EXACT
+    }
+}
+
 /// One query of one trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueryOutcome {

@@ -49,7 +49,7 @@ impl Outcome {
     pub fn failed_checks(&self) -> impl Iterator<Item = (String, &Check)> {
         self.run.iter().flat_map(|run| &run.measurements).flat_map(|m| {
             let place = format!("{} seed {} {} {}", m.model, m.model_seed, m.attack, m.epsilon);
-            m.checks.iter().filter(|check| !check.passed).map(move |check| (place.clone(), check))
+            m.checks.iter().filter(|check| !check.passed && !check.is_label()).map(move |check| (place.clone(), check))
         })
     }
 }
@@ -64,8 +64,9 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let out = settings.out.clone().unwrap_or_else(|| Path::new("reports/runs").join(&plan.name));
     let mut stages = Stages::default();
 
-    let images = stages.time("data", || open_data(&plan, settings))?;
     let runtime = Runtime::load(&settings.onnxruntime)?;
+    runtime.require(settings.provider, &settings.scratch)?;
+    let images = stages.time("data", || open_data(&plan, settings))?;
     let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings))?;
     let mut outcome = Outcome {
         folder: out.clone(),
@@ -136,6 +137,7 @@ fn manifest(
     stages: &Stages,
 ) -> Manifest {
     let mut versions = vec![("onnxruntime".to_string(), runtime.version().to_string())];
+    versions.push(("provider".to_string(), settings.provider.name().to_string()));
     versions.extend(environment::linked_libtorch_version().map(|version| ("libtorch".to_string(), version)));
     let mut described: Vec<(String, String)> = Vec::new();
     for model in ready {

@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod execute;
 pub mod expect;
+mod foreign;
 pub mod libraries;
 mod machine;
 pub mod models;
@@ -14,6 +15,7 @@ pub mod store;
 #[cfg(feature = "train")]
 mod training;
 pub mod trials;
+pub mod verify;
 
 use std::path::PathBuf;
 
@@ -80,6 +82,26 @@ pub enum RunError {
         wanted: [usize; 3],
         /// Side of the images.
         got: usize,
+    },
+    /// A file that is no image encoder, or not the one that was described.
+    #[error("{}: {source}", path.display())]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit and what helps.
+        #[source]
+        source: Box<OnnxError>,
+    },
+    /// A foreign file that its card does not fit.
+    #[error("model `{model}` ({}): {source}", path.display())]
+    Foreign {
+        /// Model id.
+        model: String,
+        /// The file.
+        path: PathBuf,
+        /// What does not fit and which key helps.
+        #[source]
+        source: Box<OnnxError>,
     },
     /// A model file that is not there.
     #[error("{}: {source}", path.display())]

@@ -13,7 +13,7 @@ use crate::record::card::ArtefactCard;
 use crate::suite::attack::Branch;
 use crate::suite::load::ModelSource;
 use crate::suite::plan::{Plan, PlannedModel, without_prose};
-use crate::suite::recipe::{OnnxCard, Recipe};
+use crate::suite::recipe::Recipe;
 
 /// A model that can be measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub struct ReadyModel {
     pub files: BTreeMap<Branch, OnnxFile>,
     /// Course of its training.
     pub curve: Vec<TrainingPoint>,
+    /// Whether nodes without a gradient are passed straight through.
+    pub straight_through: bool,
 }
 
 /// An ONNX file and what it is.
@@ -71,7 +73,7 @@ pub fn prepare(
             settings.cancel.check()?;
             ready.push(match &model.source {
                 ModelSource::Recipe(recipe) => trained(model, recipe, seed, images, runtime, settings)?,
-                ModelSource::Onnx(card) => foreign(model, card, settings)?,
+                ModelSource::Onnx(card) => super::foreign::prepare(model, card, images.size, runtime, settings)?,
             });
         }
     }
@@ -108,6 +110,7 @@ fn trained(
         place: folder,
         files,
         curve: card.curve,
+        straight_through: false,
     })
 }
 
@@ -141,6 +144,7 @@ fn train_only(making: &Making<'_>) -> Result<ReadyModel, RunError> {
         place: making.folder.to_path_buf(),
         files: BTreeMap::new(),
         curve: trained.curve,
+        straight_through: false,
     })
 }
 
@@ -152,42 +156,4 @@ fn train_only(making: &Making<'_>) -> Result<ReadyModel, RunError> {
 #[cfg(not(feature = "train"))]
 fn make(making: &Making<'_>) -> Result<ArtefactCard, RunError> {
     Err(RunError::CannotTrain { model: making.model.id.clone(), folder: making.folder.to_path_buf() })
-}
-
-fn foreign(model: &PlannedModel, card: &OnnxCard, settings: &Settings<'_>) -> Result<ReadyModel, RunError> {
-    let path = match (card.mean, card.std) {
-        (Some(mean), Some(std)) => wrapped(model, card, mean, std, settings)?,
-        _ => card.onnx.clone(),
-    };
-    let sha256 = Digest::of_file(&path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
-    Ok(ReadyModel {
-        id: model.id.clone(),
-        training: "foreign".into(),
-        seed: 0,
-        description: card.about.trim().to_string(),
-        selected_on: "foreign".into(),
-        place: card.onnx.clone(),
-        files: BTreeMap::from([(Branch::Main, OnnxFile { path, sha256 })]),
-        curve: vec![],
-    })
-}
-
-/// A copy of a foreign file that takes pixels in `[0, 1]` and normalises them itself, so that budgets are in pixels.
-fn wrapped(
-    model: &PlannedModel,
-    card: &OnnxCard,
-    mean: [f32; 3],
-    std: [f32; 3],
-    settings: &Settings<'_>,
-) -> Result<PathBuf, RunError> {
-    let original =
-        Digest::of_file(&card.onnx).map_err(|source| RunError::OnnxMissing { path: card.onnx.clone(), source })?;
-    let made_from = Digest::of_value(&(original, mean.map(f32::to_bits), std.map(f32::to_bits)));
-    let path = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
-    if !path.is_file() {
-        let file = crate::onnx::file::read(&card.onnx)?;
-        let wrapped = crate::onnx::wrap::normalized_input(file, &mean, &std)?;
-        crate::onnx::file::write_atomic(&path, &wrapped)?;
-    }
-    Ok(path)
 }

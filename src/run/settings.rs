@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::libraries::LibraryError;
+use crate::encoder::onnx::Provider;
 use crate::progress::{Cancel, Observer};
 
 /// How far a run goes.
@@ -31,6 +32,10 @@ pub struct Settings<'a> {
     pub out: Option<PathBuf>,
     /// `cpu`, `cuda`, `cuda:N`.
     pub device: String,
+    /// Who computes in ONNX Runtime.
+    pub provider: Provider,
+    /// Folder for files that are gone when the run ends.
+    pub scratch: PathBuf,
     /// Threads of training and of ONNX Runtime.
     pub threads: usize,
     /// The ONNX Runtime library.

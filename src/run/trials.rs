@@ -16,7 +16,7 @@ use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::Encoder;
-use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
 use crate::metric::kind::Metric;
 use crate::progress::Silent;
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
@@ -82,6 +82,8 @@ struct Identity<'a> {
     batch_size: usize,
     gallery: usize,
     model: (&'a str, u64),
+    provider: Provider,
+    straight_through: bool,
 }
 
 /// Measures every trial of one model, clean first.
@@ -183,13 +185,23 @@ impl Session<'_> {
             batch_size: evaluation.batch_size,
             gallery: evaluation.gallery,
             model: (&self.model.id, self.model.seed),
+            provider: self.context.settings.provider,
+            straight_through: self.model.straight_through,
         })
     }
 
     fn encoder(&self, branch: Branch, batch_size: usize) -> Result<OnnxEncoder, RunError> {
         let TrialContext { images, runtime, settings, .. } = self.context;
         let name = format!("{} ({branch})", self.model.id);
-        let options = OnnxOptions { name: Some(name), threads: settings.threads, batch_size };
+        let options = OnnxOptions {
+            name: Some(name),
+            threads: settings.threads,
+            batch_size,
+            straight_through: self.model.straight_through,
+            provider: settings.provider,
+            scratch: settings.scratch.clone(),
+            ..OnnxOptions::default()
+        };
         let encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
         let wanted = encoder.spec().input;
         if wanted != [3, images.size, images.size] {
@@ -241,6 +253,9 @@ impl Session<'_> {
         let mut stored = match outcome {
             Ok(outcome) => {
                 outcome.write_into(&input, crafter.encoder.spec(), &mut row);
+                if trial.method.steps() > 0 {
+                    row.checks.extend(checks::gradient_exact(&crafter.encoder.spec().straight_through));
+                }
                 row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
                 let kept: AdversarialBytes = outcome.kept.into_iter().collect();
                 let gallery = self.stories(trial, clean, &outcome.queries, &kept);

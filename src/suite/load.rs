@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::card::OnnxCard;
 use super::check::{recipe_problems, suite_problems};
-use super::recipe::{OnnxCard, Recipe};
+use super::recipe::Recipe;
 use super::wire::SuiteWire;
 
 /// Why a suite or a model file was refused.
@@ -54,7 +55,7 @@ pub enum ModelSource {
     /// To be trained here.
     Recipe(Box<Recipe>),
     /// Somebody else's file; the path is resolved against the card's folder.
-    Onnx(OnnxCard),
+    Onnx(Box<OnnxCard>),
 }
 
 /// Reads and checks a suite.
@@ -87,6 +88,14 @@ pub fn read_model(suite: &Path, folder: &Path, id: &str) -> Result<ModelSource, 
     parse_model(&path, &read(&path)?)
 }
 
+/// Reads and checks a model file wherever it lies.
+///
+/// # Errors
+/// As [`read_model`], but for the list of models that exist.
+pub fn read_model_file(path: &Path) -> Result<ModelSource, SuiteError> {
+    parse_model(path, &read(path)?)
+}
+
 /// Parses and checks the text of a model file.
 ///
 /// # Errors
@@ -96,13 +105,13 @@ pub fn parse_model(path: &Path, text: &str) -> Result<ModelSource, SuiteError> {
     let table: toml::Table = toml::from_str(text).map_err(syntax)?;
     if table.contains_key("onnx") {
         let mut card: OnnxCard = toml::from_str(text).map_err(syntax)?;
-        let problems = card_problems(&card);
+        let problems = card.problems();
         if !problems.is_empty() {
             return Err(SuiteError::Problems { path: path.into(), problems });
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         card.onnx = folder.join(&card.onnx);
-        return Ok(ModelSource::Onnx(card));
+        return Ok(ModelSource::Onnx(Box::new(card)));
     }
     let mut recipe: Recipe = toml::from_str(text).map_err(syntax)?;
     let problems = recipe_problems(&recipe);
@@ -114,23 +123,6 @@ pub fn parse_model(path: &Path, text: &str) -> Result<ModelSource, SuiteError> {
         weights.file = folder.join(&weights.file);
     }
     Ok(ModelSource::Recipe(Box::new(recipe)))
-}
-
-fn card_problems(card: &OnnxCard) -> Vec<String> {
-    let mut problems = Vec::new();
-    if card.schema != 1 {
-        problems.push(format!("schema = {} is unknown; this program reads schema = 1", card.schema));
-    }
-    if card.mean.is_some() != card.std.is_some() {
-        problems.push("give both mean and std, or neither".into());
-    }
-    if card.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {
-        problems.push(format!("std = {:?} must be positive numbers", card.std.unwrap_or_default()));
-    }
-    if card.mean.is_some_and(|mean| mean.iter().any(|m| !m.is_finite())) {
-        problems.push(format!("mean = {:?} must be numbers", card.mean.unwrap_or_default()));
-    }
-    problems
 }
 
 fn read(path: &Path) -> Result<String, SuiteError> {

@@ -4,6 +4,7 @@
 //! (models read, trials listed).
 
 pub mod attack;
+pub mod card;
 pub mod check;
 pub mod dataset;
 pub mod load;

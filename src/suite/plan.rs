@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::attack::{Branch, Goal, Method, RandomStart, Side};
+use super::card::OnnxCard;
 use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::recipe::Recipe;
 use super::wire::SuiteWire;
@@ -89,7 +90,10 @@ impl Plan {
             .iter()
             .map(|model| match &model.source {
                 ModelSource::Recipe(recipe) => (&model.id, Some(without_prose(recipe)), None, &model.seeds),
-                ModelSource::Onnx(card) => (&model.id, None, Some(card.clone()), &model.seeds),
+                ModelSource::Onnx(card) => {
+                    let card = OnnxCard { about: String::new(), ..(**card).clone() };
+                    (&model.id, None, Some(card), &model.seeds)
+                }
             })
             .collect();
         Digest::of_value(&(suite, models))

@@ -1,4 +1,5 @@
-//! How a model is made: `models/<id>.toml`, either a recipe to train or a card of somebody else's ONNX file.
+//! How a model is trained: the recipes in `models/<id>.toml`. (A card of somebody else's ONNX file is in
+//! [`super::card`].)
 
 use std::path::PathBuf;
 
@@ -384,22 +385,4 @@ pub struct PretrainedSpec {
     pub file: PathBuf,
     /// Its SHA-256.
     pub sha256: String,
-}
-
-/// A card of a foreign ONNX file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OnnxCard {
-    /// Version of this format, 1.
-    pub schema: u32,
-    /// What it is and where it comes from.
-    pub about: String,
-    /// The file, relative to the card.
-    pub onnx: PathBuf,
-    /// Per-channel mean that the model expects subtracted (pixel units); left out: pixels go in as they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mean: Option<[f32; 3]>,
-    /// Per-channel standard deviation that the model expects divided by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub std: Option<[f32; 3]>,
 }

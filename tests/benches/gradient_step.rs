@@ -145,7 +145,7 @@ fn library() -> PathBuf {
 
 fn open(case: &Case) -> OnnxEncoder {
     let runtime = Runtime::load(&library()).expect("ONNX Runtime, see `make setup`");
-    let options = OnnxOptions { name: None, threads: THREADS, batch_size: BATCH / THREADS };
+    let options = OnnxOptions { threads: THREADS, batch_size: BATCH / THREADS, ..OnnxOptions::default() };
     OnnxEncoder::from_model(&runtime, case.model.clone(), case.name, &options).expect("the fixture is an encoder")
 }
 

@@ -110,5 +110,8 @@ fn images_of_another_size_are_refused_with_both_sizes() {
     for (flag, name) in [("--out", "other"), ("--models", "models"), ("--data", "data")] {
         command.arg(flag).arg(folder.path().join(name));
     }
-    command.assert().code(2).stderr(contains("24, 24").and(contains("image_size = 32")));
+    command
+        .assert()
+        .code(2)
+        .stderr(contains("24 × 24").and(contains("image_size = 32")).and(contains("resize = { to = 24 }")));
 }

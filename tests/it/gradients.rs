@@ -96,7 +96,7 @@ fn compare(model: &Model, images: &Images, branch: Branch) -> (f64, f64) {
 
     let notes = ExportNotes { recipe: Digest::of_bytes(b"test"), seed: 3 };
     let exported = export_branch(network, &model.to_weights(), branch, size, &notes).unwrap();
-    let options = OnnxOptions { name: None, threads: 1, batch_size: IMAGES };
+    let options = OnnxOptions { batch_size: IMAGES, ..OnnxOptions::default() };
     let mut encoder = OnnxEncoder::from_model(&runtime(), exported, "resnet", &options).unwrap();
     let bound = |value: f32| Images::new(images.shape(), vec![value; images.as_slice().len()]).unwrap();
     let (lower, upper) = (bound(-10.0), bound(10.0));

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Lowest first.
 const LAYERS: [&[&str]; 7] = [
-    &["units", "batch", "digest", "rng", "artefact", "progress"],
+    &["units", "batch", "digest", "rng", "artefact", "progress", "resample"],
     &["metric", "stats"],
     &["onnx", "network", "suite", "record"],
     &["encoder", "dataset", "score"],

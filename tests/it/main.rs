@@ -12,6 +12,7 @@ mod metrics;
 mod pipeline;
 mod repository;
 mod setup;
+mod verify;
 
 /// The program, to be run in the repository's root.
 fn program() -> assert_cmd::Command {

@@ -4,19 +4,24 @@
 //! which `threads` sessions share. So no number depends on the thread count, and none on what else is in the batch,
 //! up to rounding inside one piece. The last piece is padded with copies of its last image.
 
+pub mod batching;
 mod descent;
+pub mod probe;
+pub mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 
+pub use provider::{Provider, ProviderError};
 pub use runtime::Runtime;
 
+use self::probe::Probe;
 use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
@@ -31,11 +36,27 @@ pub struct OnnxOptions {
     pub threads: usize,
     /// Images in one forward pass; a file with a fixed batch axis overrides it.
     pub batch_size: usize,
+    /// Height and width for a file that leaves them open.
+    pub image_size: Option<[usize; 2]>,
+    /// Whether nodes without a gradient are passed straight through; [`EncoderSpec::straight_through`] names them.
+    pub straight_through: bool,
+    /// Who computes. CUDA is proven, not believed: see [`provider`].
+    pub provider: Provider,
+    /// Folder for the profiles that prove a provider; removed after reading.
+    pub scratch: PathBuf,
 }
 
 impl Default for OnnxOptions {
     fn default() -> Self {
-        Self { name: None, threads: 1, batch_size: 8 }
+        Self {
+            name: None,
+            threads: 1,
+            batch_size: 8,
+            image_size: None,
+            straight_through: false,
+            provider: Provider::Cpu,
+            scratch: PathBuf::from("."),
+        }
     }
 }
 
@@ -49,6 +70,9 @@ pub struct OnnxEncoder {
     output: String,
     batch_size: usize,
     threads: usize,
+    straight_through: bool,
+    provider: Provider,
+    scratch: PathBuf,
     forward: Vec<Session>,
     attacks: HashMap<Distance, Attack>,
 }
@@ -83,17 +107,20 @@ impl OnnxEncoder {
     /// As [`OnnxEncoder::open`].
     pub fn from_model(
         runtime: &Runtime,
-        model: ModelProto,
+        mut model: ModelProto,
         name: &str,
         options: &OnnxOptions,
     ) -> Result<Self, EncoderError> {
         let unusable = |reason: String| EncoderError::Unusable { name: name.into(), reason };
+        if let Some(sides) = options.image_size {
+            attack_graph::fix_sides(&mut model, sides);
+        }
         let signature = attack_graph::signature(&model).map_err(|e| unusable(e.to_string()))?;
         let [batch, c, h, w] = &signature.input_dims;
         let (Some(c), Some(h), Some(w)) = (c.fixed(), h.fixed(), w.fixed()) else {
             let shape = onnx::shape::show(&signature.input_dims);
             return Err(unusable(format!(
-                "input `{}` has shape {shape}, wanted fixed c, h, w; export the model for one image size",
+                "input `{}` has shape {shape}, wanted fixed c, h, w; give the size of the images, or export the model for one",
                 signature.input
             )));
         };
@@ -104,7 +131,8 @@ impl OnnxEncoder {
             input: [c, h, w],
             embedding_dim: signature.embedding_dim.unwrap_or(0),
             std,
-            provider: "cpu".into(),
+            provider: options.provider.name().into(),
+            straight_through: vec![],
         };
         let mut encoder = Self {
             runtime: runtime.clone(),
@@ -114,6 +142,9 @@ impl OnnxEncoder {
             output: signature.output,
             batch_size,
             threads: options.threads.max(1),
+            straight_through: options.straight_through,
+            provider: options.provider,
+            scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
         };
@@ -125,6 +156,10 @@ impl OnnxEncoder {
             return Err(unusable(format!("the embedding has {} entries, the file declares {declared}", probe.dim())));
         }
         encoder.spec.embedding_dim = probe.dim();
+        if encoder.provider != Provider::Cpu {
+            let model = attack_graph::with_batch_size(encoder.model.clone(), encoder.batch_size);
+            encoder.prove_provider(&model, &[(encoder.input.clone(), vec![encoder.batch_size, c, h, w])])?;
+        }
         Ok(encoder)
     }
 
@@ -140,7 +175,19 @@ impl OnnxEncoder {
 
     fn open_forward(&self) -> Result<Session, EncoderError> {
         let model = attack_graph::with_batch_size(self.model.clone(), self.batch_size);
-        session::open(&self.runtime, &self.spec.name, &model)
+        session::open(&self.runtime, &self.spec.name, &model, self.provider)
+    }
+
+    /// Runs a graph once on zeros and checks in the runtime's profile that the demanded provider computed.
+    fn prove_provider(&self, model: &ModelProto, inputs: &[(String, Vec<usize>)]) -> Result<(), EncoderError> {
+        let mut probe = Probe::profiled(&self.runtime, &self.spec.name, model, self.provider, &self.scratch)?;
+        let zeros: Vec<Vec<f32>> = inputs.iter().map(|(_, shape)| vec![0.0; shape.iter().product()]).collect();
+        let fed: Vec<(&str, &[usize], &[f32])> =
+            inputs.iter().zip(&zeros).map(|((name, shape), data)| (name.as_str(), &shape[..], &data[..])).collect();
+        probe.run(&fed, &[])?;
+        provider::check_placement(self.provider, &probe.placement()?)
+            .map(drop)
+            .map_err(|source| EncoderError::Provider { name: self.spec.name.clone(), source })
     }
 
     /// One forward session per thread that has work.
@@ -166,12 +213,26 @@ impl OnnxEncoder {
             batch_size: Some(self.batch_size),
             targets_per_sample: None,
             gradient_output: false,
-            straight_through: false,
+            straight_through: self.straight_through,
         };
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
+        self.spec.straight_through.clone_from(&graph.straight_through);
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
         while sessions.len() < wanted {
-            sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model)?);
+            sessions.push(session::open(&self.runtime, &self.spec.name, &graph.model, self.provider)?);
+        }
+        if self.provider != Provider::Cpu && !self.attacks.contains_key(&distance) {
+            let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);
+            let image = vec![n, c, h, w];
+            let inputs = [
+                (&graph.x, image.clone()),
+                (&graph.lower, image.clone()),
+                (&graph.upper, image),
+                (&graph.step_size, vec![n, c, 1, 1]),
+                (&graph.targets, vec![n, 1, d]),
+                (&graph.weights, vec![n, 1]),
+            ];
+            self.prove_provider(&graph.model, &inputs.map(|(name, shape)| (name.clone(), shape)))?;
         }
         // The names are still needed, the weights are not.
         graph.model = ModelProto::default();

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::probe::Probe;
+use super::provider::{Provider, check_placement};
 use crate::encoder::EncoderError;
+use crate::onnx::GraphBuilder;
+use crate::onnx::graph::FLOAT;
 
 /// The loaded library. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,6 +49,26 @@ impl Runtime {
         let runtime = Self { environment, library: path, version };
         *loaded = Some(runtime.clone());
         Ok(runtime)
+    }
+
+    /// Checks that a provider is there and computes: a small product is run on it and the profile read.
+    ///
+    /// # Errors
+    /// [`EncoderError::Provider`] saying what is missing and how to get it.
+    pub fn require(&self, provider: Provider, scratch: &Path) -> Result<(), EncoderError> {
+        if provider == Provider::Cpu {
+            return Ok(());
+        }
+        let name = self.library.display().to_string();
+        let mut builder = GraphBuilder::new("provider");
+        let x = builder.input("x", FLOAT, &[1.into(), 8.into()]);
+        let weight = builder.constant("w", &[8, 8], &[0.5; 64]);
+        let y = builder.node("MatMul", &[&x, &weight], vec![]);
+        builder.output(&y, FLOAT, &[1.into(), 8.into()]);
+        let mut probe = Probe::profiled(self, &name, &builder.finish(), provider, scratch)?;
+        probe.run(&[(&x, &[1, 8], &[1.0; 8])], &[&y])?;
+        let ran = probe.placement()?;
+        check_placement(provider, &ran).map(drop).map_err(|source| EncoderError::Provider { name, source })
     }
 
     /// Version of the library, such as `1.32.0` (`1.32` if its file name does not say more).

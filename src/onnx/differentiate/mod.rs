@@ -73,6 +73,26 @@ pub fn supported_ops() -> Vec<String> {
     ops
 }
 
+/// How a gradient passes a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// By its rule.
+    Rule,
+    /// By a straight-through estimate, if the caller allows that.
+    StraightThrough,
+    /// Not at all.
+    None,
+}
+
+/// Whether a node's operator can be differentiated; a rule may still refuse a use that it does not cover.
+pub fn support(node: &NodeProto) -> Support {
+    match (rule_of(node), straight::rule_of(node)) {
+        (Some(_), _) => Support::Rule,
+        (None, Some(_)) => Support::StraightThrough,
+        (None, None) => Support::None,
+    }
+}
+
 fn rule_of(node: &NodeProto) -> Option<Rule> {
     let named = |rules: &'static [(&'static str, Rule)]| rules.iter().find(|(op, _)| *op == node.op_type);
     let found = match node.domain.as_str() {

@@ -14,7 +14,8 @@ fn runtime() -> Runtime {
 }
 
 fn encoder(model: ModelProto, batch_size: usize, threads: usize) -> OnnxEncoder {
-    OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions { name: None, threads, batch_size }).unwrap()
+    OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions { threads, batch_size, ..OnnxOptions::default() })
+        .unwrap()
 }
 
 fn images(seed: u64, n: usize, size: usize) -> Images {
@@ -109,7 +110,7 @@ fn float32_agrees_with_the_float64_interpreter() {
         ];
         let exact: Vec<_> = inputs.iter().map(|(n, shape, data)| (*n, Tensor::from_f32(shape, data))).collect();
         let exact = interpret::run(&graph.model, &exact).unwrap();
-        let mut session = session::open(&runtime(), "net", &graph.model).unwrap();
+        let mut session = session::open(&runtime(), "net", &graph.model, Provider::Cpu).unwrap();
         let feeds: Vec<_> = inputs
             .iter()
             .map(|(name, shape, data)| (name.to_string(), session::tensor("net", shape, data.to_vec()).unwrap()))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{relative_error, runtime, session};
+use super::{Provider, relative_error, runtime, session};
 use crate::onnx::attack_graph::{self, AttackGraphOptions, LossDistance};
 use crate::onnx::fixtures::{FAMILIES, Nets, uniform};
 use crate::onnx::interpret::{self, Tensor};
@@ -22,7 +22,7 @@ type Outputs = BTreeMap<String, (Vec<f32>, Vec<f64>)>;
 fn run(model: &ModelProto, inputs: &Inputs, names: &[&str]) -> Result<Outputs, String> {
     let exact: Vec<_> = inputs.iter().map(|(n, shape, data)| (n.as_str(), Tensor::from_f32(shape, data))).collect();
     let exact = interpret::run(model, &exact).map_err(|e| e.to_string())?;
-    let mut session = session::open(&runtime(), "net", model).map_err(|e| e.to_string())?;
+    let mut session = session::open(&runtime(), "net", model, Provider::Cpu).map_err(|e| e.to_string())?;
     let feeds: Vec<_> = inputs
         .iter()
         .map(|(name, shape, data)| (name.clone(), session::tensor("net", shape, data.clone()).unwrap()))

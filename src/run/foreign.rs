@@ -1,0 +1,71 @@
+//! Somebody else's ONNX file made ready: wrapped as its card says, tried in batches, and kept as an artefact.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::RunError;
+use super::models::{OnnxFile, ReadyModel};
+use super::settings::Settings;
+use crate::digest::Digest;
+use crate::encoder::onnx::Runtime;
+use crate::encoder::onnx::batching::settle;
+use crate::onnx;
+use crate::onnx::wrap::{Adapted, NOTES, adapt};
+use crate::suite::attack::Branch;
+use crate::suite::card::OnnxCard;
+use crate::suite::plan::PlannedModel;
+
+/// Version of the wrapping; a change that alters a file raises it, so that old artefacts are not reused.
+const WRAPPING_VERSION: u32 = 1;
+
+/// Makes a foreign model ready for square images of `image_size` pixels.
+///
+/// # Errors
+/// [`RunError::OnnxMissing`], [`RunError::Foreign`] naming model and file, or the runtime's errors.
+pub(super) fn prepare(
+    model: &PlannedModel,
+    card: &OnnxCard,
+    image_size: usize,
+    runtime: &Runtime,
+    settings: &Settings<'_>,
+) -> Result<ReadyModel, RunError> {
+    let path = &card.onnx;
+    let original = Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
+    let bare = OnnxCard { about: String::new(), onnx: Default::default(), ..card.clone() };
+    let made_from = Digest::of_value(&(WRAPPING_VERSION, &original, bare, image_size, runtime.version()));
+    let file = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
+    if !file.is_file() {
+        let foreign =
+            |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source: Box::new(source) };
+        let read = onnx::file::read(path)?;
+        let adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
+        let settled = settle(runtime, &adapted, &model.id)?;
+        let mut notes = adapted.notes;
+        notes.retain(|note| note.key != "batch");
+        notes.push(settled.note);
+        let mut wrapped = settled.model;
+        Adapted::store_notes(&mut wrapped, &notes);
+        onnx::file::write_atomic(&file, &wrapped)?;
+    }
+    let sha256 = Digest::of_file(&file).map_err(|source| RunError::OnnxMissing { path: file.clone(), source })?;
+    Ok(ReadyModel {
+        id: model.id.clone(),
+        training: "foreign".into(),
+        seed: 0,
+        description: description(card, &original, &file)?,
+        selected_on: "foreign".into(),
+        place: card.onnx.clone(),
+        files: BTreeMap::from([(Branch::Main, OnnxFile { path: file, sha256 })]),
+        curve: vec![],
+        straight_through: card.straight_through,
+    })
+}
+
+/// The card's prose, the file's digest, and everything that is taken for granted about it.
+fn description(card: &OnnxCard, original: &Digest, file: &Path) -> Result<String, RunError> {
+    let wrapped = onnx::file::read(file)?;
+    let notes = wrapped.metadata(NOTES).unwrap_or_default().replace('\n', "; ");
+    let name = card.onnx.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let rounded = if card.straight_through { "; straight_through = true (given)" } else { "" };
+    Ok(format!("{} File {name}, SHA-256 {}: {notes}{rounded}", card.about.trim(), original.short()))
+}
