@@ -11,7 +11,6 @@ use super::inline;
 use super::opset;
 use super::proto::{AttributeProto, ModelProto};
 use super::shape::{Facts, fixed, show};
-use super::unfuse;
 
 /// How distances enter the loss; the same choice as `encoder::Distance`, which a lower layer may not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,7 +151,7 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         return Err(OnnxError::Graph(format!("input `{}` has shape {shape}, wanted a fixed c, h, w", signature.input)));
     };
     let batch = options.batch_size.map_or(batch, Dim::Fixed);
-    let mut model = unfuse::unfuse(opset::lift(model)?)?;
+    let mut model = opset::lift(model)?;
     let shape: Vec<Dim> = std::iter::once(batch.clone()).chain(image.iter().map(|d| Dim::Fixed(*d))).collect();
     if let Some(graph) = &mut model.graph {
         fix_input(graph, &signature.input, &shape);

@@ -20,7 +20,6 @@ pub mod opset;
 pub mod proto;
 pub mod resize;
 pub mod shape;
-pub mod unfuse;
 pub mod window;
 pub mod wrap;
 

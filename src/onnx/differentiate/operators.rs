@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{CONTRIBUTED, FAMILIES, contributed, straight};
 use crate::onnx::graph::OPSET;
-use crate::onnx::unfuse::FUSED;
+use crate::onnx::opset::FUSED;
 
 /// What a user should know about an operator: what is refused, and what counts as the gradient where there is none or
 /// there are several.

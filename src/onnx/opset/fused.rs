@@ -2,9 +2,9 @@
 //! model, are a convolution or a product, a sum and an activation. The runtime fuses them again when it loads the
 //! attack graph.
 
-use super::file::OnnxError;
-use super::graph::GraphBuilder;
-use super::proto::{AttributeProto, ModelProto, NodeProto};
+use crate::onnx::file::OnnxError;
+use crate::onnx::graph::GraphBuilder;
+use crate::onnx::proto::{AttributeProto, ModelProto, NodeProto};
 
 /// The attributes of an activation in the order of `activation_params`.
 const ACTIVATIONS: &[(&str, &[&str])] = &[
@@ -21,7 +21,7 @@ const ACTIVATIONS: &[(&str, &[&str])] = &[
 ];
 
 /// The operators that are taken apart, without their domain.
-pub const FUSED: &[(&str, &str)] = &[("FusedConv", "Conv"), ("FusedGemm", "Gemm")];
+pub(in crate::onnx) const FUSED: &[(&str, &str)] = &[("FusedConv", "Conv"), ("FusedGemm", "Gemm")];
 
 fn part_of(node: &NodeProto) -> Option<&'static str> {
     let found = FUSED.iter().find(|(fused, _)| node.domain == "com.microsoft" && *fused == node.op_type);
@@ -33,7 +33,7 @@ fn part_of(node: &NodeProto) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`OnnxError::Node`] for an activation that is not known.
-pub fn unfuse(mut model: ModelProto) -> Result<ModelProto, OnnxError> {
+pub(super) fn take_apart(mut model: ModelProto) -> Result<ModelProto, OnnxError> {
     if !model.graph.iter().flat_map(|g| &g.node).any(|n| part_of(n).is_some()) {
         return Ok(model);
     }
@@ -112,4 +112,42 @@ fn activation(builder: &mut GraphBuilder, node: &NodeProto, name: &str) -> Resul
         Some(AttributeProto::float(parameter, listed.get(i).copied().or(named)?))
     };
     Ok((op, vec![], parameters.iter().enumerate().filter_map(value).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::GraphProto;
+
+    fn taken_apart(activation: &str) -> Result<Vec<NodeProto>, String> {
+        let node = NodeProto {
+            name: "c".into(),
+            op_type: "FusedConv".into(),
+            domain: "com.microsoft".into(),
+            input: ["x", "w", "", "z"].map(String::from).into(),
+            output: vec!["y".into()],
+            attribute: vec![AttributeProto::string("activation", activation), AttributeProto::int("group", 1)],
+            ..NodeProto::default()
+        };
+        let graph = GraphProto { node: vec![node], ..GraphProto::default() };
+        let model = take_apart(ModelProto { graph: Some(graph), ..ModelProto::default() });
+        Ok(model.map_err(|e| e.to_string())?.graph.unwrap().node)
+    }
+
+    #[test]
+    fn a_convolution_becomes_three_nodes_with_the_result_under_its_old_name() {
+        let nodes = taken_apart("Relu").unwrap();
+        let ops: Vec<&str> = nodes.iter().map(|n| n.op_type.as_str()).collect();
+        assert_eq!(ops, ["Conv", "Add", "Relu"]);
+        assert!(nodes.iter().all(NodeProto::is_onnx));
+        assert_eq!(nodes[0].attribute.len(), 1);
+        assert_eq!(nodes[1].input, [nodes[0].output[0].as_str(), "z"]);
+        assert_eq!(nodes[2].input, nodes[1].output);
+        assert_eq!(nodes[2].output, ["y"]);
+    }
+
+    #[test]
+    fn an_unknown_activation_is_named() {
+        assert_eq!(taken_apart("Magic").unwrap_err(), "node `c` (FusedConv): the activation `Magic` is not known");
+    }
 }
