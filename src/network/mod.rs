@@ -125,6 +125,15 @@ impl Network {
     pub fn branches(&self) -> Vec<Branch> {
         std::iter::once(Branch::Main).chain((1..=self.auxiliary_branches).map(Branch::Aux)).collect()
     }
+
+    /// Channels of the feature map that the global pooling reads; absent without one.
+    pub fn pooled_channels(&self) -> Option<usize> {
+        let pool = self.nodes.iter().position(|node| node.op == Op::GlobalAveragePool)?;
+        self.nodes.iter().filter(|node| node.inputs.contains(&pool)).find_map(|node| match node.op {
+            Op::Linear { input, .. } => Some(input),
+            _ => None,
+        })
+    }
 }
 
 /// Name of a batch norm's parameter in one branch: `bn1.weight` for main, `bn1.aux1.weight` for the first auxiliary.

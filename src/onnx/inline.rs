@@ -281,6 +281,20 @@ fn written_out(node: &NodeProto, branch: GraphProto, builder: &mut GraphBuilder)
     Ok(result)
 }
 
+/// Why a node with graphs inside cannot be differentiated; absent for other nodes.
+pub fn refusal(node: &NodeProto) -> Option<&'static str> {
+    match node.op_type.as_str() {
+        "If" => Some(
+            "which branch is taken is known only when the model runs; export it with fixed shapes, or without the \
+             condition",
+        ),
+        "Loop" | "Scan" | "SequenceMap" => {
+            Some("loops have no gradient rule; export the model with its loops written out (unrolled)")
+        }
+        _ => None,
+    }
+}
+
 /// Names that the graphs inside a node read, whether they make them or not.
 pub fn captured(node: &NodeProto) -> Vec<&str> {
     let mut names = vec![];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::attack::{Goal, Method, Side};
-use super::recipe::{AugmentationSpec, BackboneSpec, LossSpec, Recipe, TrainingMethod};
+use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
 use crate::units::Epsilon;
@@ -244,24 +244,8 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
             recipe.batch_size, recipe.per_class
         ));
     }
-    let optimizer = &recipe.optimizer;
-    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
-        problems.push(format!("optimizer.learning_rate = {} must be a positive number", optimizer.learning_rate));
-    }
-    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
-        problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
-    }
-    let LossSpec::MultiSimilarity { alpha, beta, threshold, margin } = &recipe.loss;
-    for (name, value) in [("alpha", alpha), ("beta", beta)] {
-        if !(value.is_finite() && *value > 0.0) {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a positive number"));
-        }
-    }
-    for (name, value) in [("threshold", threshold), ("margin", margin)] {
-        if !value.is_finite() {
-            problems.push(format!("loss.multi-similarity.{name} = {value} must be a number"));
-        }
-    }
+    optimizer_problems(recipe, &mut problems);
+    problems.extend(recipe.loss.problems());
     if let AugmentationSpec::ShiftFlip { pixels } = recipe.augmentation
         && pixels > 256
     {
@@ -269,6 +253,40 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     }
     method_problems(recipe, &mut problems);
     problems
+}
+
+fn optimizer_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+    let optimizer = &recipe.optimizer;
+    if !(optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0) {
+        problems.push(format!("optimizer.learning_rate = {} must be a positive number", optimizer.learning_rate));
+    }
+    if !(optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0) {
+        problems.push(format!("optimizer.weight_decay = {} must be a number of at least 0", optimizer.weight_decay));
+    }
+    let optional = [
+        ("head_learning_rate", optimizer.head_learning_rate),
+        ("auxiliary_learning_rate", optimizer.auxiliary_learning_rate),
+        ("clip_norm", optimizer.clip_norm),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
+            problems.push(format!("optimizer.{name} = {value} must be a positive number"));
+        }
+    }
+    match &optimizer.schedule {
+        ScheduleSpec::MultiStep { milestones, gamma } => {
+            if milestones.is_empty() || !milestones.is_sorted_by(|a, b| a < b) {
+                problems.push(format!("schedule.multi-step.milestones = {milestones:?} must be ascending epochs"));
+            }
+            if !(gamma.is_finite() && *gamma > 0.0) {
+                problems.push(format!("schedule.multi-step.gamma = {gamma} must be a positive number"));
+            }
+        }
+        ScheduleSpec::Cosine { minimum } if !(0.0..=optimizer.learning_rate).contains(minimum) => {
+            problems.push(format!("schedule.cosine.minimum = {minimum} must be from 0 to the learning rate"));
+        }
+        _ => {}
+    }
 }
 
 fn network_problems(recipe: &Recipe, problems: &mut Vec<String>) {
@@ -302,6 +320,16 @@ fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
         )),
         (_, Some(attack)) if attack.steps == 0 => problems.push("attack.steps = 0 makes no adversarial images".into()),
         _ => {}
+    }
+    if recipe.norms == Norms::Frozen {
+        if recipe.weights.is_none() {
+            problems.push("norms = \"frozen\" keeps the statistics of pretrained weights; add [weights]".into());
+        }
+        if recipe.method.auxiliary_branches() > 0 {
+            let method = recipe.method.name();
+            problems
+                .push(format!("norms = \"frozen\" leaves the branches of {method} without statistics of their own"));
+        }
     }
     if let TrainingMethod::Mdprop { branches } = &recipe.method
         && (branches.is_empty() || branches.len() > 8)

@@ -8,6 +8,7 @@ pub mod card;
 pub mod check;
 pub mod dataset;
 pub mod load;
+pub mod loss;
 pub mod plan;
 pub mod recipe;
 pub mod wire;

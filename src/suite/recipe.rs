@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::attack::TargetLoss;
+use super::loss::LossSpec;
 use crate::units::Epsilon;
 
 /// The backbone, without batch-norm branches (those follow from the method).
@@ -44,6 +45,25 @@ pub enum StrideIn {
 pub struct TrainingBranch {
     /// Number of target images whose embeddings are approached; 1 is STAX, more is MTAX.
     pub targets: usize,
+    /// Whose embeddings they are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub goal: BranchGoal,
+}
+
+/// What adversarial training images approach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BranchGoal {
+    /// Images of other identities, or a permutation, as the quirk `target_choice` says.
+    #[default]
+    OtherIdentity,
+    /// Other images of the same identity: unadversarial examples (PAPER.md 1.5; the formula is inferred there). An image
+    /// without another one of its identity in the group stays as it is, but for the start noise.
+    SameIdentity,
+}
+
+fn is_default(goal: &BranchGoal) -> bool {
+    *goal == BranchGoal::default()
 }
 
 /// The training method.
@@ -57,6 +77,9 @@ pub enum TrainingMethod {
         /// Targets per image.
         #[serde(default = "single")]
         targets: usize,
+        /// Whose embeddings they are.
+        #[serde(default, skip_serializing_if = "is_default")]
+        goal: BranchGoal,
     },
     /// One auxiliary branch fed with single-target adversarial images. Xie et al. 2020, arXiv:1911.09665.
     Advprop {},
@@ -76,8 +99,8 @@ impl TrainingMethod {
     pub fn adversaries(&self) -> Vec<TrainingBranch> {
         match self {
             Self::Standard {} => vec![],
-            Self::Adversarial { targets } => vec![TrainingBranch { targets: *targets }],
-            Self::Advprop {} => vec![TrainingBranch { targets: 1 }],
+            Self::Adversarial { targets, goal } => vec![TrainingBranch { targets: *targets, goal: *goal }],
+            Self::Advprop {} => vec![TrainingBranch { targets: 1, goal: BranchGoal::OtherIdentity }],
             Self::Mdprop { branches } => branches.clone(),
         }
     }
@@ -251,40 +274,6 @@ impl Quirks {
     }
 }
 
-/// The metric-learning loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LossSpec {
-    /// Wang et al. 2019, arXiv:1904.06627, with the mining of PAPER.md section 2.
-    MultiSimilarity {
-        /// Weight of positives, α.
-        #[serde(default = "ms_alpha")]
-        alpha: f64,
-        /// Weight of negatives, β.
-        #[serde(default = "ms_beta")]
-        beta: f64,
-        /// Similarity threshold, λ.
-        #[serde(default = "ms_threshold")]
-        threshold: f64,
-        /// Mining margin, ε.
-        #[serde(default = "ms_margin")]
-        margin: f64,
-    },
-}
-
-fn ms_alpha() -> f64 {
-    2.0
-}
-fn ms_beta() -> f64 {
-    40.0
-}
-fn ms_threshold() -> f64 {
-    0.5
-}
-fn ms_margin() -> f64 {
-    0.1
-}
-
 /// Learning-rate schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -294,6 +283,24 @@ pub enum ScheduleSpec {
     Constant,
     /// Smith & Topin 2018, arXiv:1708.07120: cosine up from `peak/25` over the first 30 %, cosine down to `peak/25e4`.
     OneCycle {},
+    /// The rate times `gamma` after each milestone, as PyTorch's `MultiStepLR`.
+    MultiStep {
+        /// Epochs after which the rate drops, ascending.
+        milestones: Vec<usize>,
+        /// Factor of each drop.
+        #[serde(default = "gamma")]
+        gamma: f64,
+    },
+    /// Half a cosine from the rate to `minimum` over all steps, as PyTorch's `CosineAnnealingLR` stepped every batch.
+    Cosine {
+        /// Last rate.
+        #[serde(default)]
+        minimum: f64,
+    },
+}
+
+fn gamma() -> f64 {
+    0.3
 }
 
 /// Adam with decoupled nothing: weight decay is added to the gradient, as in PyTorch's `Adam`.
@@ -308,6 +315,16 @@ pub struct OptimizerSpec {
     /// Course of the learning rate over all steps.
     #[serde(default)]
     pub schedule: ScheduleSpec,
+    /// Learning rate of the last linear layer, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
+    /// Learning rate of scale and shift of the auxiliary batch norms, if they have one of their own (the official code's
+    /// `separate_bn_lr`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary_learning_rate: Option<f64>,
+    /// Largest L2 norm of the whole gradient; a longer one is scaled down, as PyTorch's `clip_grad_norm_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
 }
 
 /// How adversarial training images are made.
@@ -335,6 +352,24 @@ pub enum AugmentationSpec {
     RandomResizedCropFlip {},
 }
 
+/// Which statistics batch norm uses in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norms {
+    /// Those of the batch; running statistics follow.
+    #[default]
+    Batch,
+    /// The running ones, which stay as they were loaded; scale and shift train. The frozen norms of the paper's
+    /// baselines.
+    Frozen,
+}
+
+impl Norms {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A recipe file, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -355,6 +390,9 @@ pub struct Recipe {
     pub backbone: BackboneSpec,
     /// Entries of the embedding.
     pub embedding_dim: usize,
+    /// Which statistics batch norm uses in training.
+    #[serde(default, skip_serializing_if = "Norms::is_default")]
+    pub norms: Norms,
     /// Pretrained weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PretrainedSpec>,
@@ -381,8 +419,8 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainedSpec {
-    /// A safetensors file with torchvision's names.
+    /// A safetensors file, or a `.pth` of PyTorch's zip format, with torchvision's names.
     pub file: PathBuf,
-    /// Its SHA-256.
+    /// Its SHA-256, or at least its first eight digits (those in the names of torchvision's files).
     pub sha256: String,
 }

@@ -16,6 +16,8 @@ const EPSILON: f64 = 1e-8;
 #[derive(Debug)]
 pub struct Adam {
     weight_decay: f64,
+    /// Learning rate of each entry over that of the schedule; absent if they are all the same.
+    rates: Option<Tensor>,
     steps: u64,
     mean: Tensor,
     square: Tensor,
@@ -25,7 +27,12 @@ impl Adam {
     /// Fresh moments for `parameters` (any shape; only the entry count and the device matter).
     pub fn new(parameters: &Tensor, weight_decay: f64) -> Self {
         let zeros = || Tensor::zeros([parameters.numel() as i64], (Kind::Float, parameters.device()));
-        Self { weight_decay, steps: 0, mean: zeros(), square: zeros() }
+        Self { weight_decay, rates: None, steps: 0, mean: zeros(), square: zeros() }
+    }
+
+    /// Gives every entry a factor on the learning rate, `[parameters]`.
+    pub fn with_rates(self, rates: Option<Tensor>) -> Self {
+        Self { rates, ..self }
     }
 
     /// Steps taken so far.
@@ -69,7 +76,11 @@ impl Adam {
             let mut denominator = self.square.sqrt();
             denominator /= square_correction;
             denominator += EPSILON;
-            let _ = parameters.addcdiv_(&(&self.mean * -step_size), &denominator);
+            let mut step = &self.mean * -step_size;
+            if let Some(rates) = &self.rates {
+                step *= rates;
+            }
+            let _ = parameters.addcdiv_(&step, &denominator);
         });
     }
 }
@@ -97,6 +108,20 @@ mod tests {
             let difference = (&parameters - Tensor::from_slice(&floats(wanted))).abs().max().double_value(&[]);
             assert!(difference < 1e-6, "step {step}: off by {difference}");
         }
+    }
+
+    #[test]
+    fn a_rate_of_its_own_is_a_parameter_group_of_its_own() {
+        let gradient = |step: u8| Tensor::from_slice(&[0.3 * f32::from(step), -0.5]);
+        let (both, alone) = (Tensor::from_slice(&[1.0f32, 2.0]), Tensor::from_slice(&[2.0f32]));
+        let mut adam = Adam::new(&both, 0.1).with_rates(Some(Tensor::from_slice(&[1.0f32, 0.01])));
+        let mut other = Adam::new(&alone, 0.1);
+        for step in 1..6 {
+            adam.step(&both, gradient(step), 0.1);
+            other.step(&alone, gradient(step).narrow(0, 1, 1), 0.001);
+        }
+        let (got, wanted) = (both.double_value(&[1]), alone.double_value(&[0]));
+        assert!((got - wanted).abs() < 1e-7, "{got} against {wanted}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::model::{Model, Pass};
 use crate::rng::{self, Stream};
 use crate::suite::attack::{Branch, TargetLoss};
-use crate::suite::recipe::{ClampRange, Quirks, TargetChoice, TrainingAttack};
+use crate::suite::recipe::{BranchGoal, ClampRange, Quirks, TargetChoice, TrainingAttack};
 use crate::units::Epsilon;
 
 /// Makes adversarial versions of groups of images, as a recipe's attack and quirks say.
@@ -57,10 +57,13 @@ impl Adversary {
     /// `values` is the number of pixel values of the whole group. With [`TargetChoice::OtherIdentity`] the T targets of
     /// an image have T distinct labels, none its own; a group with fewer other identities uses each of them in turn,
     /// and a group of a single identity falls back to permutations (there is nobody else to approach).
-    pub fn draw(&self, rng: &mut Stream, labels: &[u32], targets: usize, values: usize) -> Draws {
-        let targets = match self.quirks.target_choice {
-            TargetChoice::Permutation => permutations(rng, labels.len(), targets),
-            TargetChoice::OtherIdentity => other_identities(rng, labels, targets),
+    ///
+    /// With [`BranchGoal::SameIdentity`] they are other images of its own identity, each of them in turn.
+    pub fn draw(&self, rng: &mut Stream, labels: &[u32], (goal, targets): (BranchGoal, usize), values: usize) -> Draws {
+        let targets = match (goal, self.quirks.target_choice) {
+            (BranchGoal::SameIdentity, _) => same_identity(rng, labels, targets),
+            (BranchGoal::OtherIdentity, TargetChoice::Permutation) => permutations(rng, labels.len(), targets),
+            (BranchGoal::OtherIdentity, TargetChoice::OtherIdentity) => other_identities(rng, labels, targets),
         };
         let width = self.quirks.start_noise as f32;
         let noise = match width == 0.0 {
@@ -137,6 +140,23 @@ fn permutations(rng: &mut impl RngCore, n: usize, targets: usize) -> Vec<Vec<i64
             positions
         })
         .collect()
+}
+
+/// For every image, T other images of its identity, each in turn; itself if there is none.
+fn same_identity(rng: &mut Stream, labels: &[u32], targets: usize) -> Vec<Vec<i64>> {
+    let mut chosen = vec![Vec::with_capacity(labels.len()); targets];
+    for (own, label) in labels.iter().enumerate() {
+        let same = |&j: &usize| j != own && labels[j] == *label;
+        let mut others: Vec<i64> = (0..labels.len()).filter(same).map(|j| j as i64).collect();
+        rng::shuffle(rng, &mut others);
+        if others.is_empty() {
+            others.push(own as i64);
+        }
+        for (t, list) in chosen.iter_mut().enumerate() {
+            list.push(others[t % others.len()]);
+        }
+    }
+    chosen
 }
 
 /// For every image, one random image of each of T distinct other identities.

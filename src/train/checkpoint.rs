@@ -13,6 +13,8 @@ use crate::network::weights::{Tensor, Weights, WeightsError};
 const FORMAT: u32 = 1;
 /// Key of the notes in the file's header.
 const NOTES: &str = "mdprop-checkpoint";
+/// Tensors of a loss with parameters of its own.
+const LOSS: [&str; 3] = ["loss.values", "loss.adam.mean", "loss.adam.square"];
 
 /// Why a checkpoint cannot be written or continued from.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,19 @@ pub struct Checkpoint {
     pub mean: Vec<f32>,
     /// Adam's second moment.
     pub square: Vec<f32>,
+    /// The loss's own parameters, if it has any.
+    pub loss: Option<LossState>,
+}
+
+/// Parameters of a loss and the moments of their optimizer, equally long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossState {
+    /// The parameters.
+    pub values: Vec<f32>,
+    /// Adam's first moment.
+    pub mean: Vec<f32>,
+    /// Adam's second moment.
+    pub square: Vec<f32>,
 }
 
 /// What the header holds beside the tensors.
@@ -116,6 +131,11 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         tensors.insert("adam.mean".to_string(), flat(&self.mean));
         tensors.insert("adam.square".to_string(), flat(&self.square));
+        if let Some(own) = &self.loss {
+            for (name, data) in LOSS.into_iter().zip([&own.values, &own.mean, &own.square]) {
+                tensors.insert(name.to_string(), flat(data));
+            }
+        }
         let models = [("model.", Some(&self.model)), ("best.", self.best.as_ref())];
         for (prefix, weights) in models.into_iter().filter_map(|(prefix, weights)| Some((prefix, weights?))) {
             tensors.extend(weights.tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())));
@@ -162,6 +182,10 @@ impl Checkpoint {
             file.tensors.remove(name).map(|tensor| tensor.data).ok_or_else(missing)
         };
         let (mean, square) = (take("adam.mean")?, take("adam.square")?);
+        let loss = match take(LOSS[0]) {
+            Ok(values) => Some(LossState { values, mean: take(LOSS[1])?, square: take(LOSS[2])? }),
+            Err(_) => None,
+        };
         let part = |prefix: &str| Weights {
             tensors: file
                 .tensors
@@ -179,6 +203,7 @@ impl Checkpoint {
             best,
             mean,
             square,
+            loss,
         }))
     }
 }
@@ -203,6 +228,7 @@ mod tests {
             best: Some(weights(0.2)),
             mean: vec![1e-30, -2.5],
             square: vec![0.0, f32::MIN_POSITIVE],
+            loss: Some(LossState { values: vec![0.5], mean: vec![-0.0], square: vec![1e-30] }),
         }
     }
 
@@ -211,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         assert_eq!(Checkpoint::load(&path, "abc").unwrap(), None);
-        for state in [checkpoint(), Checkpoint { best: None, ..checkpoint() }] {
+        for state in [checkpoint(), Checkpoint { best: None, loss: None, ..checkpoint() }] {
             state.save(&path).unwrap();
             assert_eq!(Checkpoint::load(&path, "abc").unwrap(), Some(state));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tch::{Device, TchError, Tensor};
 
-use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord};
+use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, LossState};
 use super::model::{Model, ModelError};
 use super::pretrained::{self, FileError};
 use super::sampler::{Sampler, SamplerError};
@@ -22,6 +22,7 @@ use crate::network::weights::Weights;
 use crate::network::{Network, NetworkError, build};
 use crate::progress::{Cancel, Cancelled, Observer};
 use crate::record::TrainingPoint;
+use crate::rng;
 use crate::suite::recipe::{Quirks, Recipe, Selection};
 
 /// Batches prepared ahead of the step that needs them.
@@ -62,6 +63,12 @@ pub enum TrainError {
     Attack {
         /// The method.
         method: &'static str,
+    },
+    /// A batch with a class that training does not have.
+    #[error("training: label {label} is not among the training classes; this is a mistake of the program")]
+    Label {
+        /// The label.
+        label: u32,
     },
     /// Nothing to choose the best epoch on.
     #[error(
@@ -209,9 +216,9 @@ impl<'a> Training<'a> {
                 job.threads,
                 PREFETCH,
             ),
-            schedule: Schedule::new(&recipe.optimizer, recipe.epochs * sampler.batches()),
+            schedule: Schedule::new(&recipe.optimizer, recipe.epochs, sampler.batches()),
             sampler,
-            trainer: Trainer::new(recipe, model)?,
+            trainer: Trainer::new(recipe, model, &job.images.labels_of(&job.images.split.train), job.seed)?,
             selection,
             selectors: selection::images(job.images, selection)?,
             identity: identity(job),
@@ -234,6 +241,9 @@ impl<'a> Training<'a> {
         let moment = |data: &[f32]| Tensor::f_from_slice(data)?.f_to_device(self.job.device);
         let (mean, square) = (moment(&checkpoint.mean)?, moment(&checkpoint.square)?);
         self.trainer.adam.restore(checkpoint.steps, &mean, &square);
+        if let Some(own) = &checkpoint.loss {
+            self.trainer.restore_loss(&moment(&own.values)?, &moment(&own.mean)?, &moment(&own.square)?)?;
+        }
         self.curve = checkpoint.curve;
         self.best_epoch = checkpoint.best_epoch;
         self.best = Some(checkpoint.best.unwrap_or(checkpoint.model));
@@ -289,7 +299,9 @@ impl<'a> Training<'a> {
         let draws = self.trainer.draw(self.job.seed, position, labels, images.stride());
         let rate = self.schedule.learning_rate(position.0 * self.sampler.batches() + position.1);
         let pixels = to_tensor(images, self.job.device)?;
-        self.trainer.step(&pixels, labels, &draws, rate)
+        let counters = [position.0 as u64, position.1 as u64];
+        let mut random = rng::stream(self.job.seed, "loss-miner", &counters);
+        self.trainer.step(&pixels, labels, &draws, rate, &mut random)
     }
 
     /// Selects, records and saves.
@@ -318,9 +330,17 @@ impl<'a> Training<'a> {
             model,
             mean: Vec::try_from(mean)?,
             square: Vec::try_from(square)?,
+            loss: self.loss_state()?,
         }
         .save(&self.checkpoint_path())?;
         Ok(())
+    }
+
+    fn loss_state(&self) -> Result<Option<LossState>, TchError> {
+        let Some((values, adam)) = self.trainer.loss_state() else { return Ok(None) };
+        let (mean, square) = adam.moments();
+        let values = Vec::try_from(values.f_detach()?)?;
+        Ok(Some(LossState { values, mean: Vec::try_from(mean)?, square: Vec::try_from(square)? }))
     }
 
     fn source(&self, image: usize) -> String {

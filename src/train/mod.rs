@@ -13,6 +13,7 @@ pub mod device;
 pub(crate) mod formula;
 mod job;
 pub mod loss;
+pub mod miner;
 pub mod model;
 pub mod pretrained;
 pub mod sampler;

@@ -33,6 +33,9 @@ pub enum Pass<'a> {
     /// Each slice is normalised by its own statistics and moves the running statistics of its branch. The slices cover
     /// the batch in order.
     Train(&'a [Slice]),
+    /// As [`Pass::Train`] with the running statistics of the branches, which do not move; scale and shift train. Frozen
+    /// norms.
+    Frozen(&'a [Slice]),
     /// The running statistics of one branch, which do not move.
     Eval(Branch),
 }
@@ -166,6 +169,22 @@ impl Model {
     /// # Errors
     /// libtorch's own: no memory, a batch of another shape, slices that do not cover it, a branch that does not exist.
     pub fn try_forward(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<Tensor, TchError> {
+        self.run(normalized, pass, &mut None)
+    }
+
+    /// [`Model::try_forward`], and the last feature map `[n, c, h, w]`, which the global pooling reads.
+    ///
+    /// # Errors
+    /// As [`Model::try_forward`].
+    pub fn forward_with_features(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<(Tensor, Tensor), TchError> {
+        let mut features = Some(Tensor::new());
+        let embeddings = self.run(normalized, pass, &mut features)?;
+        let features = features.filter(Tensor::defined);
+        Ok((embeddings, features.ok_or_else(|| TchError::Shape("the network pools no feature map".into()))?))
+    }
+
+    /// `features` is filled with the last feature map if it is not `None`.
+    fn run(&self, normalized: &Tensor, pass: Pass<'_>, features: &mut Option<Tensor>) -> Result<Tensor, TchError> {
         self.check_pass(normalized, pass)?;
         let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
         for (i, node) in self.network.nodes.iter().enumerate() {
@@ -200,7 +219,13 @@ impl Model {
                     a.f_add_(&b)?
                 }
                 Op::Add => operand()?.f_add(&operand()?)?,
-                Op::GlobalAveragePool => operand()?.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?,
+                Op::GlobalAveragePool => {
+                    let map = operand()?;
+                    if let Some(features) = features {
+                        *features = map.shallow_clone();
+                    }
+                    map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?
+                }
                 Op::Linear { .. } => operand()?.f_linear(&own[0], Some(&own[1]))?,
                 Op::Normalize => {
                     let x = operand()?;
@@ -230,7 +255,7 @@ impl Model {
         let absent = |branch: &Branch| !branches.contains(branch);
         let absent = match pass {
             Pass::Eval(branch) => Some(branch).filter(absent),
-            Pass::Train(slices) => {
+            Pass::Train(slices) | Pass::Frozen(slices) => {
                 let counts: Vec<i64> = slices.iter().map(|s| s.count).collect();
                 if Some(&counts.iter().sum::<i64>()) != size.first() || counts.contains(&0) {
                     let text = format!("slices of {counts:?} images do not cover a batch of shape {size:?}");
@@ -264,6 +289,17 @@ impl Model {
         self.select(false)
     }
 
+    /// One number per entry of [`Model::flat_parameters`], `[trained_count]` on the model's device, the same for all
+    /// entries of a tensor.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn per_parameter(&self, value: impl Fn(&ParameterSpec) -> f32) -> Result<Tensor, TchError> {
+        let trained = self.specs.iter().filter(|spec| spec.kind.is_trained());
+        let values: Vec<f32> = trained.flat_map(|spec| std::iter::repeat_n(value(spec), spec.count())).collect();
+        Tensor::f_from_slice(&values)?.f_to_device(self.device)
+    }
+
     fn select(&self, trained: bool) -> Vec<(&str, &Tensor)> {
         let pairs = self.specs.iter().zip(&self.tensors);
         pairs.filter(|(s, _)| s.kind.is_trained() == trained).map(|(s, t)| (s.name.as_str(), t)).collect()
@@ -275,18 +311,22 @@ impl Model {
         &self.flat
     }
 
-    /// The gradient of a scalar with respect to [`Model::flat_parameters`], zero where the scalar does not depend on a
-    /// parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
+    /// The gradient of a scalar with respect to [`Model::flat_parameters`] and to one more leaf, zero where the scalar
+    /// does not depend on a parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
     ///
     /// # Errors
     /// libtorch's own: no graph, no memory.
-    pub fn flat_gradient(&self, loss: &Tensor) -> Result<Tensor, TchError> {
-        let leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+    pub fn flat_gradient(&self, loss: &Tensor, other: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+        let mut leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+        let own = leaves.len();
+        leaves.extend(other);
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
         let pieces = gradients.iter().zip(&leaves).map(|(gradient, leaf)| {
             if gradient.defined() { gradient.f_reshape([-1]) } else { leaf.detach().f_zeros_like()?.f_reshape([-1]) }
         });
-        Tensor::f_cat(&pieces.collect::<Result<Vec<_>, _>>()?, 0)
+        let mut pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+        let other = (pieces.len() > own).then(|| pieces.pop()).flatten();
+        Ok((Tensor::f_cat(&pieces, 0)?, other))
     }
 
     /// A copy of all numbers on the host.
@@ -369,15 +409,16 @@ fn batch_norm(x: &Tensor, own: &[Tensor], pass: Pass<'_>, epsilon: f64, momentum
         let [scale, shift, mean, var] = [0, 1, 2, 3].map(|k| Some(&own[first + k]));
         x.f_batch_norm(scale, shift, mean, var, train, momentum, epsilon, true)
     };
+    let train = matches!(pass, Pass::Train(_));
     match pass {
         Pass::Eval(branch) => normalize(x, branch, false),
-        Pass::Train([slice]) => normalize(x, slice.branch, true),
-        Pass::Train(slices) => {
+        Pass::Train([slice]) | Pass::Frozen([slice]) => normalize(x, slice.branch, train),
+        Pass::Train(slices) | Pass::Frozen(slices) => {
             let mut start = 0;
             let part = |slice: &Slice| {
                 let part = x.f_narrow(0, start, slice.count)?;
                 start += slice.count;
-                normalize(&part, slice.branch, true)
+                normalize(&part, slice.branch, train)
             };
             Tensor::f_cat(&slices.iter().map(part).collect::<Result<Vec<_>, _>>()?, 0)
         }

@@ -13,34 +13,34 @@ const FINAL_DIVISOR: f64 = 1e4;
 ///
 /// One-cycle is torch's `OneCycleLR` with cosine annealing and its default divisors. torch also cycles Adam's β₁
 /// between 0.85 and 0.95 by default; here β₁ stays 0.9 (`cycle_momentum=False`), so that the optimizer has one state.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     peak: f64,
-    course: Course,
+    course: ScheduleSpec,
     steps: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Course {
-    Constant,
-    OneCycle,
+    epoch: usize,
 }
 
 impl Schedule {
-    /// The schedule of `spec` over `steps` optimizer steps in all.
-    pub fn new(spec: &OptimizerSpec, steps: usize) -> Self {
-        let course = match spec.schedule {
-            ScheduleSpec::Constant => Course::Constant,
-            ScheduleSpec::OneCycle {} => Course::OneCycle,
-        };
-        Self { peak: spec.learning_rate, course, steps }
+    /// The schedule of `spec` over `epochs` of `steps_per_epoch` optimizer steps each.
+    pub fn new(spec: &OptimizerSpec, epochs: usize, steps_per_epoch: usize) -> Self {
+        let (steps, epoch) = (epochs * steps_per_epoch, steps_per_epoch.max(1));
+        Self { peak: spec.learning_rate, course: spec.schedule.clone(), steps, epoch }
     }
 
     /// Learning rate of step `step`, counted from 0. Steps past the end keep the last value.
     pub fn learning_rate(&self, step: usize) -> f64 {
-        match self.course {
-            Course::Constant => self.peak,
-            Course::OneCycle => self.one_cycle(step),
+        match &self.course {
+            ScheduleSpec::Constant => self.peak,
+            ScheduleSpec::OneCycle {} => self.one_cycle(step),
+            ScheduleSpec::MultiStep { milestones, gamma } => {
+                let passed = milestones.iter().filter(|&&epoch| step / self.epoch >= epoch).count();
+                self.peak * gamma.powi(passed as i32)
+            }
+            ScheduleSpec::Cosine { minimum } => {
+                let share = step.min(self.steps) as f64 / self.steps.max(1) as f64;
+                cosine(self.peak, *minimum, share)
+            }
         }
     }
 
@@ -68,7 +68,15 @@ mod tests {
     use super::*;
 
     fn schedule(schedule: ScheduleSpec, steps: usize) -> Schedule {
-        Schedule::new(&OptimizerSpec { learning_rate: 3e-3, weight_decay: 0.0, schedule }, steps)
+        let optimizer = OptimizerSpec {
+            learning_rate: 3e-3,
+            weight_decay: 0.0,
+            schedule,
+            head_learning_rate: None,
+            auxiliary_learning_rate: None,
+            clip_norm: None,
+        };
+        Schedule::new(&optimizer, 1, steps)
     }
 
     #[test]
@@ -84,6 +92,24 @@ mod tests {
                 let got = ours.learning_rate(step);
                 assert!((got - wanted).abs() < 1e-12, "step {step} of {}: {got} against {wanted}", ours.steps);
             }
+        }
+    }
+
+    #[test]
+    fn milestones_and_the_cosine_match_pytorch() {
+        // torch 2.11: MultiStepLR(milestones=[2, 3], gamma=0.3) stepped every epoch; CosineAnnealingLR(T_max=8,
+        // eta_min=1e-4) stepped every batch; both from 3e-3.
+        let multi = ScheduleSpec::MultiStep { milestones: vec![2, 3], gamma: 0.3 };
+        let multi = Schedule { epoch: 4, ..schedule(multi, 16) };
+        let rates: Vec<f64> = [0, 7, 8, 11, 12, 15].iter().map(|&s| multi.learning_rate(s)).collect();
+        let wanted = [3e-3, 3e-3, 9e-4, 9e-4, 2.7e-4, 2.7e-4];
+        assert!(rates.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-15), "{rates:?}");
+        let cosine = schedule(ScheduleSpec::Cosine { minimum: 1e-4 }, 8);
+        let wanted =
+            [3e-3, 0.0028896253, 0.0025753048, 0.0021048911, 1.55e-3, 0.00099510888, 0.00052469518, 0.00021037471];
+        for (step, wanted) in wanted.iter().enumerate() {
+            let got = cosine.learning_rate(step);
+            assert!((got - wanted).abs() < 1e-9, "step {step}: {got} against {wanted}");
         }
     }
 

@@ -1,17 +1,19 @@
 //! One optimizer step: adversarial images, one forward pass over all branches, one loss, one update.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::TrainError;
 use super::adam::Adam;
 use super::adversary::{Adversary, Draws};
-use super::loss::{self, Loss};
+use super::loss::{self, Loss, LossInput};
 use super::model::{Model, Pass, Slice};
-use crate::rng;
+use crate::network::{Op, ParameterSpec};
+use crate::rng::{self, Stream};
 use crate::suite::attack::Branch;
-use crate::suite::recipe::{Quirks, Recipe, TrainingMethod};
+use crate::suite::recipe::{BranchGoal, Norms, OptimizerSpec, Quirks, Recipe, TrainingMethod};
 
 /// Which part of a batch is attacked how.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,8 @@ struct Group {
     branch: Branch,
     /// Target embeddings per image.
     targets: usize,
+    /// Whose they are.
+    goal: BranchGoal,
 }
 
 /// Everything that a training step changes.
@@ -28,7 +32,15 @@ pub struct Trainer {
     pub model: Model,
     /// Its optimizer.
     pub adam: Adam,
+    /// The loss, with parameters of its own perhaps, and their optimizer.
     loss: Box<dyn Loss>,
+    loss_adam: Option<Adam>,
+    /// Position of each data-set label among the training classes.
+    classes: BTreeMap<u32, i64>,
+    /// Learning rate of the recipe: schedules of other rates follow its course.
+    base_rate: f64,
+    norms: Norms,
+    clip_norm: Option<f64>,
     adversary: Option<Adversary>,
     groups: Vec<Group>,
 }
@@ -36,9 +48,12 @@ pub struct Trainer {
 impl Trainer {
     /// Sets up the steps of `recipe` on `model`, whose network has the branches that the method needs.
     ///
+    /// `labels` are those of the training images, in any order, repeated or not; `seed` names the first values of the
+    /// loss's own parameters.
+    ///
     /// # Errors
     /// [`TrainError::Attack`] if the method needs an attack and the recipe has none, or one of no step.
-    pub fn new(recipe: &Recipe, model: Model) -> Result<Self, TrainError> {
+    pub fn new(recipe: &Recipe, model: Model, labels: &[u32], seed: u64) -> Result<Self, TrainError> {
         let groups = groups(&recipe.method);
         let adversary = match (&recipe.attack, groups.is_empty()) {
             (_, true) => None,
@@ -50,7 +65,39 @@ impl Trainer {
             _ => return Err(TrainError::Attack { method: recipe.method.name() }),
         };
         let adam = Adam::new(model.flat_parameters(), recipe.optimizer.weight_decay);
-        Ok(Self { model, adam, loss: loss::from_spec(&recipe.loss), adversary, groups })
+        let adam = adam.with_rates(rates(&recipe.optimizer, &model)?);
+        let distinct: BTreeSet<u32> = labels.iter().copied().collect();
+        let classes: BTreeMap<u32, i64> = distinct.into_iter().zip(0..).collect();
+        let base_rate = recipe.optimizer.learning_rate;
+        let setting = loss::Setting {
+            classes: classes.len(),
+            dim: recipe.embedding_dim,
+            channels: model.network().pooled_channels().unwrap_or(0),
+            learning_rate: base_rate,
+            seed,
+            device: model.device(),
+        };
+        let loss = loss::from_spec(&recipe.loss, setting);
+        let loss_adam = loss.parameters().map(|own| Adam::new(&own.flat, 0.0));
+        let (norms, clip_norm) = (recipe.norms, recipe.optimizer.clip_norm);
+        Ok(Self { model, adam, loss, loss_adam, classes, base_rate, norms, clip_norm, adversary, groups })
+    }
+
+    /// The loss's own parameters and the state of their optimizer, if it has any.
+    pub fn loss_state(&self) -> Option<(&Tensor, &Adam)> {
+        Some((&self.loss.parameters()?.flat, self.loss_adam.as_ref()?))
+    }
+
+    /// Puts a saved state of the loss's own parameters back: values and both moments, each `[count]`.
+    ///
+    /// # Errors
+    /// libtorch's own, and a shape error if the loss has another number of parameters.
+    pub fn restore_loss(&mut self, values: &Tensor, mean: &Tensor, square: &Tensor) -> Result<(), TchError> {
+        if let (Some(own), Some(adam)) = (self.loss.parameters(), &mut self.loss_adam) {
+            tch::no_grad(|| own.flat.detach().f_copy_(values))?;
+            adam.restore(self.adam.steps(), mean, square);
+        }
+        Ok(())
     }
 
     /// What is random in the step at `position` (epoch, batch), one entry per adversarial group.
@@ -62,7 +109,8 @@ impl Trainer {
         let draw = |(g, part): (usize, Range<usize>)| {
             let counters = [position.0 as u64, position.1 as u64, g as u64];
             let mut rng = rng::stream(seed, "training-adversary", &counters);
-            adversary.draw(&mut rng, &labels[part.clone()], self.groups[g].targets, part.len() * values)
+            let Group { targets, goal, .. } = self.groups[g];
+            adversary.draw(&mut rng, &labels[part.clone()], (goal, targets), part.len() * values)
         };
         parts.into_iter().enumerate().map(draw).collect()
     }
@@ -76,21 +124,24 @@ impl Trainer {
     /// their sources.
     ///
     /// # Shapes
-    /// `pixels`: `[n, 3, h, w]` in `[0, 1]` on the model's device; `labels`: n; `draws`: from [`Trainer::draw`].
+    /// `pixels`: `[n, 3, h, w]` in `[0, 1]` on the model's device; `labels`: n; `draws`: from [`Trainer::draw`];
+    /// `random`: what the loss's miner draws from, named by (seed, epoch, batch).
     /// # Errors
-    /// libtorch's own.
+    /// libtorch's own; [`TrainError::Label`] for a label that was not among the training labels.
     pub fn step(
         &mut self,
         pixels: &Tensor,
         labels: &[u32],
         draws: &[Draws],
         learning_rate: f64,
+        random: &mut Stream,
     ) -> Result<f64, TrainError> {
         let clean = tch::no_grad(|| self.model.normalize(pixels));
         let mut inputs = vec![clean.shallow_clone()];
         let mut slices = vec![Slice { branch: Branch::Main, count: labels.len() as i64 }];
         inputs.extend(self.attack(&clean, draws)?);
-        let mut all_labels: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
+        let class = |label: &u32| self.classes.get(label).copied().ok_or(TrainError::Label { label: *label });
+        let mut all_labels: Vec<i64> = labels.iter().map(class).collect::<Result<_, _>>()?;
         if !draws.is_empty() {
             all_labels.extend_from_within(..);
         }
@@ -101,12 +152,25 @@ impl Trainer {
             }
         }
         let input = if inputs.len() == 1 { inputs.remove(0) } else { Tensor::cat(&inputs, 0) };
-        let embeddings = self.model.try_forward(&input, Pass::Train(&slices))?;
-        let loss = self.loss.value(&embeddings, &Tensor::from_slice(&all_labels).to_device(self.model.device()));
-        let gradient = self.model.flat_gradient(&loss)?;
+        let pass = match self.norms {
+            Norms::Batch => Pass::Train(&slices),
+            Norms::Frozen => Pass::Frozen(&slices),
+        };
+        let (embeddings, features) = match self.loss.wants_features() {
+            true => self.model.forward_with_features(&input, pass).map(|(e, f)| (e, Some(f)))?,
+            false => (self.model.try_forward(&input, pass)?, None),
+        };
+        let (labels, features, step) = (all_labels.as_slice(), features.as_ref(), self.adam.steps());
+        let loss = self.loss.value(&mut LossInput { embeddings: &embeddings, labels, features, step, random })?;
+        let own = self.loss.parameters();
+        let (gradient, own_gradient) = self.model.flat_gradient(&loss, own.map(|own| &own.flat))?;
+        let (gradient, own_gradient) = clip(self.clip_norm, gradient, own_gradient)?;
         let value = loss.to_kind(Kind::Double).double_value(&[]);
         if value.is_finite() {
             self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
+            if let (Some(own), Some(adam), Some(gradient)) = (own, &mut self.loss_adam, own_gradient) {
+                adam.step(&own.flat, gradient, own.learning_rate * learning_rate / self.base_rate);
+            }
         }
         Ok(value)
     }
@@ -126,6 +190,33 @@ impl Trainer {
     }
 }
 
+/// Learning rates of their own, over that of the schedule; absent if no group has one.
+fn rates(optimizer: &OptimizerSpec, model: &Model) -> Result<Option<Tensor>, TchError> {
+    let OptimizerSpec { learning_rate, head_learning_rate, auxiliary_learning_rate, .. } = *optimizer;
+    if head_learning_rate.is_none() && auxiliary_learning_rate.is_none() {
+        return Ok(None);
+    }
+    let head = model.network().nodes.iter().rposition(|node| matches!(node.op, Op::Linear { .. }));
+    let rate = |spec: &ParameterSpec| match spec.branch {
+        _ if Some(spec.node) == head => head_learning_rate,
+        Some(Branch::Aux(_)) => auxiliary_learning_rate,
+        _ => None,
+    };
+    model.per_parameter(|spec| (rate(spec).unwrap_or(learning_rate) / learning_rate) as f32).map(Some)
+}
+
+/// Scales the gradient of network and loss together down to a largest L2 norm, as PyTorch's `clip_grad_norm_`.
+fn clip(limit: Option<f64>, network: Tensor, own: Option<Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+    let Some(limit) = limit else { return Ok((network, own)) };
+    let mut squared = network.f_square()?.f_sum(Kind::Float)?;
+    if let Some(own) = &own {
+        squared = squared.f_add(&own.f_square()?.f_sum(Kind::Float)?)?;
+    }
+    // On the device: no norm is read back to the host.
+    let factor = squared.f_sqrt()?.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
+    Ok((network.f_mul(&factor)?, own.map(|own| own.f_mul(&factor)).transpose()?))
+}
+
 /// Adversarial training attacks the whole batch through the main branch; the others give each auxiliary branch a part.
 fn groups(method: &TrainingMethod) -> Vec<Group> {
     let branch = |i: usize| match method {
@@ -135,6 +226,7 @@ fn groups(method: &TrainingMethod) -> Vec<Group> {
     let group = |(i, adversary): (usize, crate::suite::recipe::TrainingBranch)| Group {
         branch: branch(i),
         targets: adversary.targets,
+        goal: adversary.goal,
     };
     method.adversaries().into_iter().enumerate().map(group).collect()
 }

@@ -72,6 +72,34 @@ fn a_finished_training_gives_its_result_again_without_a_step() {
 }
 
 #[test]
+fn every_loss_trains_and_continues_to_the_same_bits() {
+    for loss in [
+        "triplet = {}",
+        "margin = { miner.soft-hard = {} }",
+        "contrastive = { miner.semi-hard = {} }",
+        "normalized-softmax = {}",
+        "arcface = {}",
+        "proxy-nca = {}",
+        "proxy-anchor = {}",
+        "s2sd = { dims = [8, 6], feature_delay = 5 }",
+    ] {
+        let mut recipe = recipe("advprop = {}");
+        let text = format!("loss.{loss}");
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        recipe.loss = table["loss"].clone().try_into().unwrap();
+        let images = image_set();
+        let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let uninterrupted = run(&recipe, whole.path());
+        assert!(uninterrupted.curve.iter().all(|point| point.loss.is_finite()), "{loss}");
+        let cancel = Cancel::default();
+        let observer = StopAfter { cancel: cancel.clone(), left: (6 * 8).into() };
+        let stop = train(&TrainJob { observer: &observer, ..job(&recipe, &images, stopped.path(), &cancel) });
+        assert!(matches!(stop, Err(TrainError::Cancelled(_))), "{stop:?}");
+        assert_eq!(run(&recipe, stopped.path()), uninterrupted, "{loss}");
+    }
+}
+
+#[test]
 fn every_method_learns_classes_it_does_not_see() {
     let methods = [
         "standard = {}",

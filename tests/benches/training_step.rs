@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use mdprop::network::build;
+use mdprop::rng::stream;
 use mdprop::suite::recipe::Recipe;
 use mdprop::train::model::Model;
 use mdprop::train::step::Trainer;
@@ -33,7 +34,8 @@ fn trainer(method: &str) -> Result<Trainer, Box<dyn std::error::Error>> {
         "#
     ))?;
     let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
-    Ok(Trainer::new(&recipe, Model::new(&network, 0, Device::Cpu)?)?)
+    let labels: Vec<u32> = (0..BATCH as u32 / 4).collect();
+    Ok(Trainer::new(&recipe, Model::new(&network, 0, Device::Cpu)?, &labels, 0)?)
 }
 
 fn training_step(criterion: &mut Criterion) {
@@ -56,7 +58,8 @@ fn training_step(criterion: &mut Criterion) {
                 step += 1;
                 // Drawing targets and noise is part of a step here as it is in the peer.
                 let draws = trainer.draw(0, (0, step), &labels, 3 * SIZE * SIZE);
-                trainer.step(&pixels, &labels, &draws, 1e-3).expect("the step fits in memory")
+                let mut random = stream(0, "bench", &[step as u64]);
+                trainer.step(&pixels, &labels, &draws, 1e-3, &mut random).expect("the step fits in memory")
             });
         });
     }

@@ -33,6 +33,7 @@ pub use tape::Tape;
 
 use super::file::OnnxError;
 use super::graph::GraphBuilder;
+use super::inline;
 use super::proto::NodeProto;
 use super::shape::Facts;
 
@@ -150,6 +151,9 @@ pub fn backward(
         let rule = match rule_of(node) {
             Some(rule) => rule,
             None => {
+                if let Some(reason) = inline::refusal(node) {
+                    return Err(tape.unsupported(node, reason));
+                }
                 estimated.push(node.label().to_string());
                 let estimate = straight::rule_of(node).filter(|_| straight_through);
                 estimate.ok_or_else(|| OnnxError::NoRule { node: node.label().into(), op: node.op_type.clone() })?

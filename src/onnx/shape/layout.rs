@@ -231,8 +231,11 @@ pub(crate) fn slice_range(
     Some((0..count).map(move |i| (first + i as i64 * step) as usize))
 }
 
-/// Starts, ends, axes and steps of a `Slice` node, one entry per sliced axis; absent if they are not constant.
-pub(crate) fn slices(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<(usize, [i64; 3])>>, OnnxError> {
+/// A sliced axis: its position, then start, end and step.
+pub(crate) type Slice = (usize, [i64; 3]);
+
+/// The sliced axes of a `Slice` node; absent if they are not constant.
+pub(crate) fn slices(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<Slice>>, OnnxError> {
     let (Some(starts), Some(ends)) = (inputs.integers(1), inputs.integers(2)) else { return Ok(None) };
     let axes = match inputs.node.input_name(3) {
         None => (0..starts.len() as i64).collect(),

@@ -26,6 +26,9 @@ use super::proto::{GraphProto, NodeProto, TensorProto, data_type};
 /// Most entries that a value of fixed shape may have. The largest activation of an encoder is a thousandth of it.
 pub const LARGEST: usize = 1 << 31;
 
+/// Most axes that a value may have. Encoders have six.
+const MOST_AXES: usize = 64;
+
 /// What is known about the values of a graph before it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -235,6 +238,9 @@ impl<'a> Inputs<'a> {
 
     /// Several axes, all different.
     pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, OnnxError> {
+        if axes.len() > MOST_AXES {
+            return Err(self.fail(format!("names {} axes, wanted at most {MOST_AXES}", axes.len())));
+        }
         let mut result: Vec<usize> = vec![];
         for axis in axes {
             let wrapped = self.axis(*axis, rank)?;
@@ -256,8 +262,11 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }
 
-/// Refuses fixed shapes of more than [`LARGEST`] entries.
+/// Refuses fixed shapes of more than [`LARGEST`] entries or [`MOST_AXES`] axes.
 fn check_size(shape: &[Dim]) -> Result<(), String> {
+    if shape.len() > MOST_AXES {
+        return Err(format!("a value has {} axes, wanted at most {MOST_AXES}", shape.len()));
+    }
     let fixed: Vec<usize> = shape.iter().filter_map(Dim::fixed).collect();
     match element_count(&fixed) {
         Some(count) if count <= LARGEST => Ok(()),

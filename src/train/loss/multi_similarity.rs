@@ -1,8 +1,8 @@
 //! Multi-similarity loss with its own mining.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
-use super::Loss;
+use super::{Loss, LossInput};
 
 /// Wang et al. 2019, arXiv:1904.06627, as the official MDProp code and its ancestors compute it.
 ///
@@ -25,10 +25,11 @@ pub struct MultiSimilarity {
 }
 
 impl Loss for MultiSimilarity {
-    fn value(&self, embeddings: &Tensor, labels: &Tensor) -> Tensor {
+    fn value(&self, input: &mut LossInput<'_>) -> Result<Tensor, TchError> {
+        let (embeddings, labels) = (input.embeddings, input.label_tensor());
         let n = embeddings.size()[0];
-        let similarity = embeddings.matmul(&embeddings.tr()); // [n, n]
-        let (positives, negatives) = tch::no_grad(|| self.mine(&similarity, labels, n));
+        let similarity = embeddings.f_matmul(&embeddings.f_tr()?)?; // [n, n]
+        let (positives, negatives) = tch::no_grad(|| self.mine(&similarity, &labels, n));
         // Anchors are kept on the device: no count is read back to the host.
         let kept = positives.any_dim(1, false).logical_and(&negatives.any_dim(1, false)).to_kind(Kind::Float);
         let count = kept.sum(Kind::Float).clamp_min(1.0);
@@ -37,7 +38,7 @@ impl Loss for MultiSimilarity {
             exponentials.sum_dim_intlist([1i64].as_slice(), false, Kind::Float).log1p() * (1.0 / scale)
         };
         let per_anchor = term(&positives, -self.alpha, self.alpha) + term(&negatives, self.beta, self.beta);
-        (per_anchor * kept).sum(Kind::Float) / count
+        (per_anchor * kept).f_sum(Kind::Float)?.f_div(&count)
     }
 }
 
@@ -64,9 +65,11 @@ mod tests {
         MultiSimilarity { alpha: 2.0, beta: 40.0, threshold: 0.5, margin: 0.1 }
     }
 
-    fn gradient(embeddings: &Tensor, labels: &Tensor) -> (f64, Tensor) {
+    fn gradient(embeddings: &Tensor, labels: &[i64]) -> (f64, Tensor) {
         let embeddings = embeddings.detach().set_requires_grad(true);
-        let value = loss().value(&embeddings, labels);
+        let random = &mut crate::rng::stream(0, "test", &[]);
+        let mut input = LossInput { embeddings: &embeddings, labels, features: None, step: 0, random };
+        let value = loss().value(&mut input).unwrap();
         let gradient = Tensor::run_backward(&[&value], &[&embeddings], false, false).remove(0);
         (value.double_value(&[]), gradient)
     }
@@ -82,7 +85,7 @@ mod tests {
             let flat: Vec<f32> = serde_json::from_value(case["embeddings"].clone()).unwrap();
             let wanted: Vec<f32> = serde_json::from_value(case["gradient"].clone()).unwrap();
             let embeddings = Tensor::from_slice(&flat).reshape([labels.len() as i64, -1]);
-            let (value, gradient) = gradient(&embeddings, &Tensor::from_slice(&labels));
+            let (value, gradient) = gradient(&embeddings, &labels);
             let wanted_value = case["loss"].as_f64().unwrap();
             assert!((value - wanted_value).abs() < 1e-5, "{name}: {value} against {wanted_value}");
             let off = (gradient.reshape([-1]) - Tensor::from_slice(&wanted)).abs().max().double_value(&[]);
@@ -96,7 +99,7 @@ mod tests {
     fn a_batch_without_pairs_is_zero_with_a_zero_gradient() {
         let embeddings = Tensor::eye(4, (Kind::Float, tch::Device::Cpu));
         for labels in [[0i64, 1, 2, 3], [0, 0, 0, 0]] {
-            let (value, gradient) = gradient(&embeddings, &Tensor::from_slice(&labels));
+            let (value, gradient) = gradient(&embeddings, &labels);
             assert_eq!(value, 0.0);
             assert_eq!(gradient.abs().max().double_value(&[]), 0.0);
         }

@@ -59,7 +59,7 @@ fn check(name: &str, method: &str, preset: Preset, epsilon: &str, steps: usize) 
     let network = build(&recipe.backbone, 5, recipe.method.auxiliary_branches()).unwrap();
     let mut model = Model::new(&network, 0, Device::Cpu).unwrap();
     model.load_weights(&fixture.model()).unwrap();
-    let mut trainer = Trainer::new(&recipe, model).unwrap();
+    let mut trainer = Trainer::new(&recipe, model, &[0, 1, 2, 3], 0).unwrap();
     let (pixels, draws) = (fixture.tensor("pixels"), fixture.draws());
 
     let adversarial = trainer.attack(&trainer.model.normalize(&pixels), &draws).unwrap();
@@ -69,7 +69,8 @@ fn check(name: &str, method: &str, preset: Preset, epsilon: &str, steps: usize) 
         assert!(off < 1e-5, "{name}: adversarial images of group {g} are off by {off}");
     }
 
-    let loss = trainer.step(&pixels, &[0, 0, 1, 1, 2, 2, 3, 3], &draws, 1e-3).unwrap();
+    let loss =
+        trainer.step(&pixels, &[0, 0, 1, 1, 2, 2, 3, 3], &draws, 1e-3, &mut rng::stream(0, "test", &[])).unwrap();
     let wanted = fixture.tensor("loss").double_value(&[0]);
     assert!((loss - wanted).abs() < 1e-5, "{name}: loss {loss} against {wanted}");
 
@@ -117,7 +118,7 @@ fn a_step_of_adversarial_training_matches_pytorch() {
 fn trainer(method: &str) -> Trainer {
     let recipe = recipe(method);
     let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches()).unwrap();
-    Trainer::new(&recipe, Model::new(&network, 3, Device::Cpu).unwrap()).unwrap()
+    Trainer::new(&recipe, Model::new(&network, 3, Device::Cpu).unwrap(), &[0, 1, 2, 3], 0).unwrap()
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn parts_cover_an_odd_batch_as_the_official_halves_do() {
     let labels = [0, 0, 1, 1, 2];
     let draws = trainer.draw(1, (0, 0), &labels, 3 * 8 * 8);
     let pixels = Tensor::rand([5, 3, 8, 8], (tch::Kind::Float, Device::Cpu));
-    assert!(trainer.step(&pixels, &labels, &draws, 1e-3).unwrap().is_finite());
+    assert!(trainer.step(&pixels, &labels, &draws, 1e-3, &mut rng::stream(0, "test", &[])).unwrap().is_finite());
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn draws_are_named_by_position_and_approach_distinct_other_identities() {
     let adversary = trainer.adversary.as_ref().unwrap();
     for counter in 0..20 {
         let mut rng = rng::stream(1, "test", &[counter]);
-        let draws = adversary.draw(&mut rng, &labels, 5, 0);
+        let draws = adversary.draw(&mut rng, &labels, (BranchGoal::OtherIdentity, 5), 0);
         for (i, own) in labels.iter().enumerate() {
             let mut seen: Vec<u32> = draws.targets.iter().map(|list| labels[list[i] as usize]).collect();
             seen.push(*own);
@@ -162,9 +163,9 @@ fn draws_are_named_by_position_and_approach_distinct_other_identities() {
 fn too_few_other_identities_are_used_in_turn() {
     let trainer = trainer("advprop = {}");
     let adversary = trainer.adversary.as_ref().unwrap();
-    let draws = adversary.draw(&mut rng::stream(1, "test", &[]), &[7, 7, 8], 3, 0);
+    let draws = adversary.draw(&mut rng::stream(1, "test", &[]), &[7, 7, 8], (BranchGoal::OtherIdentity, 3), 0);
     assert!(draws.targets.iter().all(|list| list[0] == 2 && list[1] == 2 && list[2] < 2));
-    let alone = adversary.draw(&mut rng::stream(1, "test", &[]), &[7, 7, 7], 2, 0);
+    let alone = adversary.draw(&mut rng::stream(1, "test", &[]), &[7, 7, 7], (BranchGoal::OtherIdentity, 2), 0);
     assert_eq!(alone.targets.len(), 2);
 }
 
@@ -185,4 +186,80 @@ fn the_attack_stays_in_its_ball_lowers_the_distance_and_leaves_the_model_alone()
     let targets = embed(&clean).index_select(0, &Tensor::from_slice(&draws[0].targets[0]));
     let distance = |x: &Tensor| (embed(x) - &targets).square().sum(Kind::Float).double_value(&[]);
     assert!(distance(&adversarial) < distance(&clean));
+}
+
+#[test]
+fn unadversarial_targets_are_other_images_of_the_same_identity() {
+    let trainer = trainer("adversarial = { targets = 2, goal = \"same-identity\" }");
+    let adversary = trainer.adversary.as_ref().unwrap();
+    let labels = [0, 1, 0, 0, 2, 1];
+    for counter in 0..10 {
+        let mut rng = rng::stream(1, "test", &[counter]);
+        let targets = adversary.draw(&mut rng, &labels, (BranchGoal::SameIdentity, 2), 0).targets;
+        let pair = |i: usize| (targets[0][i], targets[1][i]);
+        assert!([(2, 3), (3, 2)].contains(&pair(0)));
+        assert_eq!((pair(1), pair(5)), ((5, 5), (1, 1)));
+        assert_eq!(pair(4), (4, 4), "a lone image has only itself");
+    }
+}
+
+#[test]
+fn frozen_norms_keep_their_statistics_and_train_scale_and_shift() {
+    let mut recipe = recipe("standard = {}");
+    recipe.norms = Norms::Frozen;
+    let network = build(&recipe.backbone, recipe.embedding_dim, 0).unwrap();
+    let labels = [0, 0, 1, 1, 2, 2];
+    let mut trainer = Trainer::new(&recipe, Model::new(&network, 3, Device::Cpu).unwrap(), &labels, 0).unwrap();
+    let before = trainer.model.to_weights();
+    tch::manual_seed(5);
+    let pixels = Tensor::rand([6, 3, 8, 8], (tch::Kind::Float, Device::Cpu));
+    trainer.step(&pixels, &labels, &[], 1e-3, &mut rng::stream(0, "test", &[])).unwrap();
+    let after = trainer.model.to_weights();
+    let mut moved = 0;
+    for spec in network.parameters() {
+        let same = before.tensors[&spec.name] == after.tensors[&spec.name];
+        assert!(same || spec.kind.is_trained(), "{} moved", spec.name);
+        moved += usize::from(!same && spec.name.contains("bn"));
+    }
+    assert!(moved >= 2, "scale and shift of the norms must move, {moved} did");
+}
+
+#[test]
+fn parameter_groups_have_their_rates_and_a_long_gradient_is_cut() {
+    let mut recipe = recipe("advprop = {}");
+    recipe.optimizer.weight_decay = 0.0;
+    recipe.optimizer.auxiliary_learning_rate = Some(1e-12);
+    recipe.optimizer.head_learning_rate = Some(1e-12);
+    let network = build(&recipe.backbone, recipe.embedding_dim, 1).unwrap();
+    let labels = [0, 0, 1, 1, 2, 2];
+    tch::manual_seed(6);
+    let pixels = Tensor::rand([6, 3, 8, 8], (tch::Kind::Float, Device::Cpu));
+    let run = |recipe: &Recipe| {
+        let model = Model::new(&network, 3, Device::Cpu).unwrap();
+        let mut trainer = Trainer::new(recipe, model, &labels, 0).unwrap();
+        let before = trainer.model.to_weights();
+        let draws = trainer.draw(1, (0, 0), &labels, 3 * 8 * 8);
+        let rate = recipe.optimizer.learning_rate;
+        trainer.step(&pixels, &labels, &draws, rate, &mut rng::stream(0, "test", &[])).unwrap();
+        let length = trainer.adam.moments().0.norm().double_value(&[]) * 10.0;
+        let after = trainer.model.to_weights();
+        let distance = |name: &str| {
+            let pairs = before.tensors[name].data.iter().zip(&after.tensors[name].data);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max)
+        };
+        let of = |wanted: &dyn Fn(&ParameterSpec) -> bool| {
+            let specs = network.parameters().into_iter().filter(|s| s.kind.is_trained() && wanted(s));
+            specs.map(|s| distance(&s.name)).fold(0.0f32, f32::max)
+        };
+        let auxiliary = of(&|s| matches!(s.branch, Some(Branch::Aux(_))));
+        let head = of(&|s| s.name.starts_with("embedding."));
+        let rest = of(&|s| s.branch.is_none() && !s.name.starts_with("embedding."));
+        (auxiliary, head, rest, length)
+    };
+    let (auxiliary, head, rest, length) = run(&recipe);
+    assert!(auxiliary < 1e-8 && head < 1e-8 && rest > 5e-3, "{auxiliary} {head} {rest}");
+    recipe.optimizer.clip_norm = Some(length / 4.0);
+    assert!((run(&recipe).3 - length / 4.0).abs() < 1e-4 * length);
+    recipe.optimizer.clip_norm = Some(length * 4.0);
+    assert!((run(&recipe).3 - length).abs() < 1e-4 * length);
 }
