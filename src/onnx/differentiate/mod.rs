@@ -1,6 +1,6 @@
 //! Reverse mode: the gradient of a scalar loss with respect to the image, as ordinary ONNX nodes.
 //!
-//! The forward nodes stay what they were (a max pool or a layer normalisation may get more of its outputs). Only what
+//! The forward nodes stay what they were (a layer normalisation may get more of its outputs). Only what
 //! lies between the image and the output is differentiated; weights are constants. An operator without a rule is an
 //! error that names the node, never a silent zero.
 //!
@@ -9,6 +9,7 @@
 mod activation;
 mod arithmetic;
 mod attention;
+mod blocked;
 mod contributed;
 mod convolution;
 mod functions;

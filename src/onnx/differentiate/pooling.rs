@@ -17,13 +17,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 /// Each output's gradient goes to the one input that it came from, and adds up where windows overlap.
-/// (`MaxUnpool` overwrites there, and is not the gradient.) The forward node gets its second output, the positions.
+/// (`MaxUnpool` overwrites there, and is not the gradient.)
 fn max(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     if node.int("storage_order", 0) != 0 {
         return Err(tape.unsupported(node, "storage_order = 1 has no rule"));
     }
-    let positions = tape.extra_output(node, 1, "pool_positions");
+    let positions = tape.twin_output(node, 1, "pool_positions");
     // Positions count through the whole tensor, so one flat scatter serves all images and channels.
     let all = tape.builder().list(&[-1]);
     let flat_positions = tape.node("Reshape", &[&positions, &all], vec![]);

@@ -1,4 +1,5 @@
-//! A plain float64 interpreter of ONNX graphs: naive loops, one thread, for checks only.
+//! A plain float64 interpreter of ONNX graphs: naive loops, one thread, for checks and for
+//! the constant parts of a graph.
 //!
 //! It shares no code with ONNX Runtime, so that agreement of the two means something, and its float64 forward pass
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
