@@ -67,6 +67,14 @@ impl Images {
         &self.data[i * self.stride()..(i + 1) * self.stride()]
     }
 
+    /// The first `n` images, or all if there are fewer.
+    #[must_use]
+    pub fn first(&self, n: usize) -> Self {
+        let [count, c, h, w] = self.shape;
+        let n = n.min(count);
+        Self { shape: [n, c, h, w], data: self.data[..n * c * h * w].to_vec() }
+    }
+
     /// Mutable pixels of image `i`, `[c, h, w]`.
     pub fn image_mut(&mut self, i: usize) -> &mut [f32] {
         let stride = self.stride();

@@ -165,7 +165,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::attack::EpsilonList;
+    use crate::suite::attack::{EpsilonList, Stop};
     use crate::units::PixelAmount;
     use proptest::prelude::*;
 
@@ -175,7 +175,15 @@ mod tests {
 
     fn pgd(step_size: Option<Epsilon>, steps: usize, allow_overshoot: bool) -> Method {
         let epsilon = EpsilonList(vec![eps(8)]);
-        Method::Pgd { epsilon, step_size, steps, restarts: 1, random_start: RandomStart::None, allow_overshoot }
+        Method::Pgd {
+            epsilon,
+            step_size,
+            steps,
+            restarts: 1,
+            random_start: RandomStart::None,
+            allow_overshoot,
+            stop: Stop::Never,
+        }
     }
 
     fn resolve(method: &Method) -> Result<Schedule, BudgetError> {

@@ -3,6 +3,7 @@
 //! Memory is bounded by the batch: embeddings are kept, pixels are not, except of the images asked for by `keep`.
 
 mod attacked;
+mod hunted;
 mod retrieval;
 mod row;
 
@@ -146,13 +147,13 @@ pub fn run_trial(
     input: &TrialInput<'_>,
 ) -> Result<TrialOutcome, AttackError> {
     check_input(input)?;
+    let places = Places::new(input);
     let attacked = match &input.attack {
         Some(attack) if !matches!(attack.method, Method::None {}) => {
-            Some(attacked::attack_all(crafter, answerer, input, attack)?)
+            Some(attacked::attack_all(crafter, answerer, input, attack, &places.own)?)
         }
         _ => None,
     };
-    let places = Places::new(input);
     let sides = Sides::new(input, attacked.as_ref(), &places);
     let excluded = &places.own;
     let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
@@ -300,7 +301,6 @@ fn run_checks(
         list.push(checks::no_collapse(cosine));
     }
     let (Some(attacked), Some(attack), Some(clean)) = (attacked, &input.attack, clean) else { return list };
-    let n = attacked.samples.len();
     list.push(checks::budget_obeyed(attacked.excess));
     list.push(checks::budget_obeyed_in_8_bits(attacked.byte_excess, attacked.plain_byte_excess));
     list.push(checks::pixels_in_range(attacked.lowest, attacked.highest));
@@ -314,8 +314,11 @@ fn run_checks(
         let differing = found.iter().zip(clean).filter(|(a, b)| a != b).count();
         list.push(checks::zero_epsilon_equals_clean(differing, queries.len()));
     } else if !matches!(attack.method, Method::Noise { .. }) {
-        list.push(checks::zero_gradients(attacked.samples.iter().filter(|s| s.loss >= s.start_loss).count(), n));
-        list.push(checks::loss_not_worse(attacked.samples.iter().filter(|s| s.loss > s.start_loss).count(), n));
+        // An image that broke its query was kept for that, not for its loss.
+        let searched = || attacked.samples.iter().filter(|s| !s.broken);
+        let n = searched().count();
+        list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
+        list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
     }
     list
 }

@@ -59,20 +59,10 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
     let (lower, upper) = job.budget.bounds(job.clean)?;
     let n = job.clean.len();
     let step_size = job.schedule.step.repeat(n);
-    let purpose = format!("start/{}", job.attack);
     let mut best: Option<Best> = None;
     for restart in 0..job.schedule.restarts {
-        // A second run from the clean image would repeat the first: later runs start uniformly in the ball.
-        let radii = match &job.schedule.start {
-            Start::Uniform(radii) => Some(radii.as_slice()),
-            Start::Clean => (restart > 0).then(|| job.budget.radii()),
-        };
-        let start = radii.map_or_else(
-            || job.clean.clone(),
-            |radii| {
-                noise::uniform(job.clean, (&lower, &upper), radii, (job.seed, &purpose), job.images, restart as u64)
-            },
-        );
+        let named = (job.seed, job.attack, job.images);
+        let start = first_iterate(job.clean, (&lower, &upper), (job.budget, job.schedule), named, restart);
         let descent = Descent {
             distance: job.objective.distance,
             targets_per_sample: job.objective.targets_per_sample,
@@ -94,6 +84,27 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
         }
     }
     best.map(Best::finish).ok_or(AttackError::Budget(super::budget::BudgetError::Zero { what: "restarts" }))
+}
+
+/// Where run `restart` begins.
+///
+/// A second run from the clean image would repeat the first: later runs start uniformly in the ball.
+pub(super) fn first_iterate(
+    clean: &Images,
+    bounds: (&Images, &Images),
+    (budget, schedule): (&Budget, &Schedule),
+    (seed, attack, images): (u64, &str, &[usize]),
+    restart: usize,
+) -> Images {
+    let radii = match &schedule.start {
+        Start::Uniform(radii) => Some(radii.as_slice()),
+        Start::Clean => (restart > 0).then(|| budget.radii()),
+    };
+    let purpose = format!("start/{attack}");
+    radii.map_or_else(
+        || clean.clone(),
+        |radii| noise::uniform(clean, bounds, radii, (seed, &purpose), images, restart as u64),
+    )
 }
 
 fn check_finite(evaluation: &Evaluation, images: &[usize], step: usize) -> Result<(), AttackError> {

@@ -3,7 +3,7 @@
 //! It needs no runtime, its samples never see each other, and for one output without normalisation the best attack in
 //! the L∞ ball is known: every pixel at the bound that the sign of its weight asks for.
 
-use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Evaluation, GradientSteps};
+use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::rng;
 
@@ -38,6 +38,7 @@ impl LinearEncoder {
             std: vec![1.0; input[0]],
             provider: "cpu".into(),
             straight_through: vec![],
+            notes: vec![],
         };
         Ok(Self { spec, weight, normalised })
     }
@@ -217,6 +218,26 @@ impl GradientSteps for LinearSteps<'_> {
 
     fn copy_evaluated(&self, i: usize, out: &mut [f32]) {
         out.copy_from_slice(self.evaluated.image(i));
+    }
+
+    fn copy_current(&self, i: usize, out: &mut [f32]) {
+        out.copy_from_slice(self.current.image(i));
+    }
+
+    fn replace(&mut self, i: usize, sample: &Sample<'_>) -> Result<(), EncoderError> {
+        let (stride, t, d) = (self.current.stride(), self.targets_per_sample, self.encoder.spec.embedding_dim);
+        sample.check(&self.encoder.spec.name, stride, t, d)?;
+        self.current.image_mut(i).copy_from_slice(sample.start);
+        self.lower.image_mut(i).copy_from_slice(sample.lower);
+        self.upper.image_mut(i).copy_from_slice(sample.upper);
+        self.targets[i * t * d..(i + 1) * t * d].copy_from_slice(sample.targets);
+        self.weights[i * t..(i + 1) * t].copy_from_slice(sample.weights);
+        Ok(())
+    }
+
+    fn shrink(&mut self, n: usize) {
+        self.current = self.current.first(n);
+        self.evaluated = self.evaluated.first(n);
     }
 }
 

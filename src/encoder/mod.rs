@@ -22,6 +22,8 @@ pub struct EncoderSpec {
     pub std: Vec<f32>,
     /// Which device ran it, as verified: `cpu` or `cuda`.
     pub provider: String,
+    /// What a reader of numbers measured on it should know, such as that a float32 copy was attacked; often nothing.
+    pub notes: Vec<String>,
     /// Nodes whose gradient is a straight-through one, known once a descent was opened. Empty: the gradient is exact.
     pub straight_through: Vec<String>,
 }
@@ -68,6 +70,40 @@ pub struct Descent<'a> {
     pub weights: &'a [f32],
 }
 
+/// One sample that enters a running descent, see [`GradientSteps::replace`]; its fields are one row of [`Descent`]'s.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// First iterate, `[c, h, w]`.
+    pub start: &'a [f32],
+    /// Lower bound of every pixel, `[c, h, w]`.
+    pub lower: &'a [f32],
+    /// Upper bound of every pixel, `[c, h, w]`.
+    pub upper: &'a [f32],
+    /// Target embeddings, `[T, d]`.
+    pub targets: &'a [f32],
+    /// Weights, `[T]`.
+    pub weights: &'a [f32],
+}
+
+impl Sample<'_> {
+    fn check(&self, name: &str, stride: usize, targets: usize, dim: usize) -> Result<(), EncoderError> {
+        let rows = [
+            ("start", self.start.len(), stride),
+            ("lower bound", self.lower.len(), stride),
+            ("upper bound", self.upper.len(), stride),
+            ("targets", self.targets.len(), targets * dim),
+            ("weights", self.weights.len(), targets),
+        ];
+        match rows.into_iter().find(|(_, got, wanted)| got != wanted) {
+            None => Ok(()),
+            Some((what, got, wanted)) => {
+                let source = ShapeError::Mismatch { what, got: vec![got], wanted: vec![wanted] };
+                Err(EncoderError::Shape { name: name.into(), source })
+            }
+        }
+    }
+}
+
 /// What one evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
@@ -96,6 +132,20 @@ pub trait GradientSteps {
     /// Copies sample `i` of the iterate that the last evaluation saw into `out` (`[c, h, w]`).
     fn copy_evaluated(&self, i: usize, out: &mut [f32]);
 
+    /// Copies the iterate of sample `i` that the next evaluation will see into `out` (`[c, h, w]`).
+    fn copy_current(&self, i: usize, out: &mut [f32]);
+
+    /// Puts another sample in the place of sample `i`. The others go on undisturbed, and since losses are per sample,
+    /// the new one goes the way that it would go in any other company (and, but for rounding, in any other place: see
+    /// [`Encoder::pass_size`]).
+    ///
+    /// # Errors
+    /// [`EncoderError::Shape`] if a row has another length; [`EncoderError`] if the runtime fails.
+    fn replace(&mut self, i: usize, sample: &Sample<'_>) -> Result<(), EncoderError>;
+
+    /// Forgets the samples from `n` on: the next evaluation is of the first `n` only.
+    fn shrink(&mut self, n: usize);
+
     /// Share of gradient entries that were exactly zero at the last step, `[n]`; absent before the first step or if
     /// the encoder does not count them.
     fn zero_gradient_share(&self) -> Option<&[f32]> {
@@ -107,6 +157,13 @@ pub trait GradientSteps {
 pub trait Encoder: Send {
     /// What is known about it.
     fn spec(&self) -> &EncoderSpec;
+
+    /// Images in one pass of the model, 1 if passes do not matter. Sample `i` of a batch is in row `i % pass_size` of its
+    /// pass. The row may decide the last bits of its results (vector kernels begin where memory is aligned), the company
+    /// does not: who wants equal bits keeps an image in its row.
+    fn pass_size(&self) -> usize {
+        1
+    }
 
     /// Embeds a batch of any size.
     ///

@@ -109,8 +109,8 @@ pub fn output_shape(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
 /// The axes that change; absent if neither sizes nor scales are known.
 ///
 /// # Errors
-/// [`OnnxError::Node`] as for [`output_shape`], for an unknown mode, and for more than 2²⁶ pairs of an input and an
-/// output entry on one axis.
+/// [`OnnxError::Node`] as for [`output_shape`], for an unknown mode, and for more than 2²⁰ output entries, or 2²⁶ pairs
+/// of an input and an output entry, on one axis.
 pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Result<Option<Vec<ResizedAxis>>, OnnxError> {
     let Some(targets) = targets(node, shape, request)? else { return Ok(None) };
     let kernel = Kernel::of(node)?;
@@ -123,7 +123,7 @@ pub fn resized_axes(node: &NodeProto, shape: &[Dim], request: &Request) -> Resul
         if (same && !crops) || !own.contains(&axis) {
             continue;
         }
-        if input == 0 || output == 0 || input.saturating_mul(output) > 1 << 26 {
+        if input == 0 || output == 0 || output > 1 << 20 || input.saturating_mul(output) > 1 << 26 {
             return Err(fail(node, format!("axis {axis} of {input} entries is resized to {output}")));
         }
         let roi = match (&request.roi, crops) {

@@ -78,6 +78,26 @@ pub enum RandomStart {
     Fixed(Epsilon),
 }
 
+/// When a search is over for a query, short of its steps and restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// Never: the iterate with the lowest loss of all is kept.
+    #[default]
+    Never,
+    /// As soon as an iterate loses recall@1: its nearest clean gallery image, ties counted against the model, is of
+    /// another class. That iterate is kept, and another query takes the place. A query that never breaks keeps the
+    /// iterate with the lowest loss. For side `query` only.
+    Broken,
+}
+
+impl Stop {
+    /// Whether nothing stops the search early.
+    pub fn is_never(&self) -> bool {
+        *self == Self::Never
+    }
+}
+
 /// How the attacker searches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -107,6 +127,9 @@ pub enum Method {
         /// Allow a step longer than the radius.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         allow_overshoot: bool,
+        /// When a query is left alone.
+        #[serde(default, skip_serializing_if = "Stop::is_never")]
+        stop: Stop,
     },
     /// Uniform noise in the ball: the control every attack must beat.
     Noise {

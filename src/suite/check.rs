@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Method, Side};
+use super::attack::{Goal, Method, Side, Stop};
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
@@ -122,7 +122,12 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     if let Method::None {} = attack.method {
         problems.push(at("method none is what `clean` already measures; remove the attack".into()));
     }
-    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, .. } = &attack.method {
+    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, stop, .. } = &attack.method {
+        if *stop == Stop::Broken && attack.side != Side::Query {
+            problems.push(at(
+                "stop = \"broken\" needs a clean gallery to judge by; write side = \"query\" or leave it out".into(),
+            ));
+        }
         if *steps == 0 || *steps > 100_000 {
             problems.push(at(format!("steps = {steps} is outside 1 to 100000")));
         }
@@ -192,6 +197,9 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
 /// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
 fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
     let evaluation = &suite.evaluation;
+    if metric.scope() == Scope::Suite {
+        return vec!["it belongs to several attacks together and is in the report; expect recall@1 of each".into()];
+    }
     let mut problems = Vec::new();
     let measured = match metric {
         Metric::RecallAt(k) => evaluation.recall_at.contains(&k),

@@ -1,27 +1,31 @@
-//! One step of a white-box attack on a ResNet with random weights, batch 8, in ONNX Runtime.
+//! One step of a white-box attack on ResNets with random weights in ONNX Runtime: its time, beside that of the forward
+//! pass alone, the time to build the attack graph, and the peak of memory.
 //!
 //! With `MDPROP_PEER_PYTHON` set to a Python that has PyTorch and onnx, the same step in PyTorch eager autograd is
-//! timed in turns with ours, and the signs of the two gradients are compared; see `peers/README.md`.
+//! timed in turns with ours, and the signs of the two gradients are compared; see `peers/README.md`. Every case runs in
+//! a process of its own. Arguments are names of cases; none means all.
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
-use criterion::Criterion;
 use mdprop::batch::Images;
 use mdprop::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
 use mdprop::encoder::{Descent, Distance, Encoder};
 use mdprop::onnx::graph::{self, FLOAT, GraphBuilder};
 use mdprop::onnx::proto::{AttributeProto, ModelProto};
+use mdprop::onnx::{AttackGraphOptions, LossDistance, attack_graph};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const BATCH: usize = 8;
 const DIM: usize = 512;
+/// Threads of either side.
 const THREADS: usize = 2;
-const STEPS_COMPARED: usize = 9;
+/// Rounds in which everybody takes one turn: more where a turn is short.
+const SECONDS: f64 = 20.0;
+const ROUNDS: std::ops::RangeInclusive<usize> = 9..=60;
 
 struct ResNet {
     b: GraphBuilder,
@@ -100,9 +104,18 @@ fn resnet(blocks: [usize; 4], bottleneck: bool, size: usize) -> ModelProto {
 
 struct Case {
     name: &'static str,
-    model: ModelProto,
+    blocks: [usize; 4],
+    bottleneck: bool,
     size: usize,
+    batch: usize,
 }
+
+const CASES: [Case; 4] = [
+    Case { name: "resnet50-112", blocks: [3, 4, 6, 3], bottleneck: true, size: 112, batch: 8 },
+    Case { name: "resnet50-224", blocks: [3, 4, 6, 3], bottleneck: true, size: 224, batch: 8 },
+    Case { name: "resnet18-112", blocks: [2, 2, 2, 2], bottleneck: false, size: 112, batch: 16 },
+    Case { name: "resnet18-64", blocks: [2, 2, 2, 2], bottleneck: false, size: 64, batch: 8 },
+];
 
 /// What a step needs, without bounds that would hide the sign of the gradient.
 struct Data {
@@ -114,15 +127,15 @@ struct Data {
 }
 
 impl Data {
-    fn new(size: usize) -> Self {
+    fn new(case: &Case) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let shape = [BATCH, 3, size, size];
+        let shape = [case.batch, 3, case.size, case.size];
         let count = shape.iter().product();
         let filled = |value: f32| Images::new(shape, vec![value; count]).expect("sizes agree");
         let x = (0..count).map(|_| rng.random_range(0.0..1.0)).collect();
-        let targets = (0..BATCH * DIM).map(|_| rng.random_range(-0.1..0.1)).collect();
+        let targets = (0..case.batch * DIM).map(|_| rng.random_range(-0.1..0.1)).collect();
         let x = Images::new(shape, x).expect("sizes agree");
-        Self { x, lower: filled(-9.0), upper: filled(9.0), targets, weights: vec![1.0; BATCH] }
+        Self { x, lower: filled(-9.0), upper: filled(9.0), targets, weights: vec![1.0; case.batch] }
     }
 
     fn descent(&self) -> Descent<'_> {
@@ -143,10 +156,11 @@ fn library() -> PathBuf {
     std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| default.into(), PathBuf::from)
 }
 
-fn open(case: &Case) -> OnnxEncoder {
+/// Half a batch for each thread.
+fn open(case: &Case, model: ModelProto) -> OnnxEncoder {
     let runtime = Runtime::load(&library()).expect("ONNX Runtime, see `make setup`");
-    let options = OnnxOptions { threads: THREADS, batch_size: BATCH / THREADS, ..OnnxOptions::default() };
-    OnnxEncoder::from_model(&runtime, case.model.clone(), case.name, &options).expect("the fixture is an encoder")
+    let options = OnnxOptions { threads: THREADS, batch_size: case.batch / THREADS, ..OnnxOptions::default() };
+    OnnxEncoder::from_model(&runtime, model, case.name, &options).expect("the fixture is an encoder")
 }
 
 /// Floats as little-endian bytes.
@@ -155,78 +169,156 @@ fn write_floats(path: &Path, values: &[f32]) {
     std::fs::write(path, bytes).expect("the temporary folder is writable");
 }
 
-/// Times our step and PyTorch's in turns, and compares the signs of the gradients.
-#[allow(clippy::print_stdout, reason = "a bench talks to its user")]
-fn compare(case: &Case, python: &std::ffi::OsStr) {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(case.name);
-    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
-    let data = Data::new(case.size);
-    mdprop::onnx::write_atomic(&folder.join("model.onnx"), &case.model).expect("the model can be written");
-    write_floats(&folder.join("x.f32"), data.x.as_slice());
-    write_floats(&folder.join("targets.f32"), &data.targets);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benches/peers/gradient_step.py");
-    let mut peer = Command::new(python)
-        .args([script, folder.to_str().expect("an ASCII path"), &BATCH.to_string(), &THREADS.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("MDPROP_PEER_PYTHON starts");
-    let mut ask = peer.stdin.take().expect("piped");
-    let mut answers = BufReader::new(peer.stdout.take().expect("piped")).lines();
-    let mut answer = || answers.next().expect("the peer answers").expect("the peer writes text");
-    println!("{}: peer {}", case.name, answer());
+/// Most memory that this process ever had, in MiB.
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
+}
 
-    let mut encoder = open(case);
+/// PyTorch in a process of its own, which does one step for each line that it is sent.
+struct Peer {
+    process: Child,
+    ask: ChildStdin,
+    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    folder: PathBuf,
+}
+
+impl Peer {
+    fn start(python: &std::ffi::OsStr, case: &Case, model: &ModelProto, data: &Data) -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(case.name);
+        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        mdprop::onnx::write_atomic(&folder.join("model.onnx"), model).expect("the model can be written");
+        write_floats(&folder.join("x.f32"), data.x.as_slice());
+        write_floats(&folder.join("targets.f32"), &data.targets);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benches/peers/gradient_step.py");
+        let mut process = Command::new(python)
+            .args([script, folder.to_str().expect("an ASCII path"), &case.batch.to_string(), &THREADS.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("MDPROP_PEER_PYTHON starts");
+        let ask = process.stdin.take().expect("piped");
+        let answers = BufReader::new(process.stdout.take().expect("piped")).lines();
+        Self { process, ask, answers, folder }
+    }
+
+    fn answer(&mut self) -> String {
+        self.answers.next().expect("the peer answers").expect("the peer writes text")
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        writeln!(self.ask, "{what}").expect("the peer listens");
+        self.answer()
+    }
+
+    /// Its gradient at the first iterate.
+    fn gradient(&mut self) -> Vec<f32> {
+        self.ask("gradient");
+        let bytes = std::fs::read(self.folder.join("gradient.f32")).expect("the peer wrote its gradient");
+        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    fn end(mut self) {
+        drop(self.ask);
+        self.process.wait().expect("the peer ends");
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Median of the quotients of turns that followed each other: what else runs on the machine slows both.
+fn ratio(above: &[f64], below: &[f64]) -> f64 {
+    median(&mut above.iter().zip(below).map(|(a, b)| a / b).collect::<Vec<f64>>())
+}
+
+/// Share of pixels that a step of 1 moved the way that the other gradient says.
+fn equal_signs(data: &Data, moved: &[f32], gradient: &[f32]) -> f64 {
+    let sign = |v: f32| if v == 0.0 { 0 } else { v.signum() as i32 };
+    let ours = data.x.as_slice().iter().zip(moved).map(|(x, m)| (x - m).round() as i32);
+    let equal = gradient.iter().zip(ours).filter(|(theirs, ours)| sign(**theirs) == *ours).count();
+    equal as f64 / moved.len() as f64
+}
+
+/// One case, on its own in this process.
+#[allow(clippy::print_stdout, reason = "a bench talks to its user")]
+fn measure(case: &Case) {
+    let name = case.name;
+    let data = Data::new(case);
+    let model = resnet(case.blocks, case.bottleneck, case.size);
+    let mut peer = std::env::var_os("MDPROP_PEER_PYTHON").map(|python| Peer::start(&python, case, &model, &data));
+    match &mut peer {
+        Some(peer) => println!("{name}: batch {}, {THREADS} threads; {}", case.batch, peer.answer()),
+        None => println!("{name}: batch {}, {THREADS} threads; no peer: MDPROP_PEER_PYTHON is not set", case.batch),
+    }
+    let options = AttackGraphOptions {
+        distance: LossDistance::SquaredEuclidean,
+        batch_size: Some(case.batch / THREADS),
+        targets_per_sample: None,
+        gradient_output: false,
+        straight_through: false,
+    };
+    let start = Instant::now();
+    drop(attack_graph::build(model.clone(), &options).expect("the fixture can be differentiated"));
+    let built = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let mut encoder = open(case, model);
     let mut running = encoder.descend(&data.descent()).expect("the fixture can be attacked");
-    running.step(&[1.0; 3 * BATCH]).expect("a step");
+    println!("{name}: attack graph built in {built:.2} s, all sessions open in {:.2} s", start.elapsed().as_secs_f64());
+
+    running.step(&vec![1.0; 3 * case.batch]).expect("a step");
     running.evaluate().expect("an evaluation");
     let mut moved = vec![0.0; data.x.as_slice().len()];
     moved.chunks_mut(data.x.stride()).enumerate().for_each(|(i, out)| running.copy_evaluated(i, out));
 
-    let (mut ours, mut theirs) = (vec![], vec![]);
-    for _ in 0..STEPS_COMPARED {
+    let small = vec![1e-6; 3 * case.batch];
+    let (mut steps, mut forwards, mut theirs) = (vec![], vec![], vec![]);
+    let began = Instant::now();
+    while steps.len() < *ROUNDS.start() || (steps.len() < *ROUNDS.end() && began.elapsed().as_secs_f64() < SECONDS) {
         let start = Instant::now();
-        running.step(&[1e-6; 3 * BATCH]).expect("a step");
-        ours.push(start.elapsed().as_secs_f64());
-        writeln!(ask, "step").expect("the peer listens");
-        theirs.push(answer().parse::<f64>().expect("seconds"));
+        running.step(&small).expect("a step");
+        steps.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        running.evaluate().expect("an evaluation");
+        forwards.push(start.elapsed().as_secs_f64());
+        if let Some(peer) = &mut peer {
+            theirs.push(peer.ask("step").parse::<f64>().expect("seconds"));
+        }
     }
-    writeln!(ask, "gradient").expect("the peer listens");
-    answer();
-    drop(ask);
-    peer.wait().expect("the peer ends");
-    let bytes = std::fs::read(folder.join("gradient.f32")).expect("the peer wrote its gradient");
-    let gradient = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-    let sign = |v: f32| if v == 0.0 { 0 } else { v.signum() as i32 };
-    let ours_sign = data.x.as_slice().iter().zip(&moved).map(|(x, m)| (x - m).round() as i32);
-    let equal = gradient.zip(ours_sign).filter(|(theirs, ours)| sign(*theirs) == *ours).count();
-
-    let median = |times: &mut Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2] * 1e3
-    };
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-    println!("{}: mdprop {ours:.1} ms, PyTorch {theirs:.1} ms, {:.2} times as fast", case.name, theirs / ours);
-    println!("{}: {:.4} % of signs equal", case.name, 100.0 * equal as f64 / moved.len() as f64);
+    let of_forward = ratio(&steps, &forwards);
+    let compared = (!theirs.is_empty()).then(|| ratio(&theirs, &steps));
+    let [step, forward] = [&mut steps, &mut forwards].map(|times| 1e3 * median(times));
+    println!(
+        "{name}: step {step:.1} ms = {of_forward:.2} times the forward pass ({forward:.1} ms), {} rounds",
+        steps.len()
+    );
+    let memory = peak();
+    println!("{name}: peak of memory {memory:.0} MiB");
+    if let (Some(mut peer), Some(compared)) = (peer, compared) {
+        println!("{name}: PyTorch {:.1} ms, mdprop {compared:.2} times as fast", 1e3 * median(&mut theirs));
+        let [after_imports, peak] = ["imports", "peak"].map(|what| peer.ask(what).parse::<f64>().expect("MiB"));
+        let times = memory / peak;
+        println!(
+            "{name}: PyTorch's peak {peak:.0} MiB ({after_imports:.0} after its imports), mdprop {times:.2} of it"
+        );
+        let signs = 100.0 * equal_signs(&data, &moved, &peer.gradient());
+        println!("{name}: {signs:.4} % of signs equal");
+        peer.end();
+    }
 }
 
 fn main() {
-    let cases = [
-        Case { name: "resnet50-112", model: resnet([3, 4, 6, 3], true, 112), size: 112 },
-        Case { name: "resnet18-64", model: resnet([2, 2, 2, 2], false, 64), size: 64 },
-    ];
-    if let Some(python) = std::env::var_os("MDPROP_PEER_PYTHON") {
-        cases.iter().for_each(|case| compare(case, &python));
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if let Ok(name) = std::env::var("MDPROP_BENCH_CASE") {
+        measure(CASES.iter().find(|c| c.name == name).expect("a name from the list"));
         return;
     }
-    let mut criterion = Criterion::default().sample_size(10).configure_from_args();
-    for case in &cases {
-        let data = Data::new(case.size);
-        let mut encoder = open(case);
-        let mut running = encoder.descend(&data.descent()).expect("the fixture can be attacked");
-        criterion.bench_function(&format!("gradient_step/{}", case.name), |b| {
-            b.iter(|| running.step(&[1e-6; 3 * BATCH]).expect("a step"));
-        });
+    let this = std::env::current_exe().expect("this program has a path");
+    for case in CASES.iter().filter(|c| named.is_empty() || named.iter().any(|n| c.name.contains(n.as_str()))) {
+        let status = Command::new(&this).env("MDPROP_BENCH_CASE", case.name).status().expect("this program starts");
+        assert!(status.success(), "{} failed", case.name);
     }
-    criterion.final_summary();
 }

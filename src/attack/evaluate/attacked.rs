@@ -1,5 +1,6 @@
 //! The loop over batches of one trial: draw targets, craft, embed, and measure every image before its pixels are let go.
 
+use super::hunted::hunt_all;
 use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
 use crate::attack::budget::{Budget, Schedule};
@@ -9,7 +10,7 @@ use crate::attack::pgd::{Crafted, Job, craft};
 use crate::attack::targets::TargetPool;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
-use crate::suite::attack::{Goal, Side};
+use crate::suite::attack::{Goal, Method, Side, Stop};
 
 /// One attacked image.
 pub(super) struct Sample {
@@ -21,6 +22,8 @@ pub(super) struct Sample {
     pub l2: f32,
     pub start_loss: f32,
     pub loss: f32,
+    /// The search stopped because this image broke its query, whatever the loss.
+    pub broken: bool,
 }
 
 /// All attacked images of a trial.
@@ -40,16 +43,24 @@ pub(super) struct Attacked {
     pub loss_difference: f64,
 }
 
-/// Attacks the queries, or the whole gallery for [`Side::All`].
+/// Attacks the queries, or the whole gallery for [`Side::All`], in the way that the method says. `places`: each query's
+/// own place in the gallery.
 pub(super) fn attack_all(
     crafter: &mut dyn Encoder,
     mut answerer: Option<&mut dyn Encoder>,
     input: &TrialInput<'_>,
     attack: &AttackInput<'_>,
+    places: &[Option<usize>],
 ) -> Result<Attacked, AttackError> {
     let std = crafter.spec().std.clone();
     let budget = Budget::new(attack.epsilon, &std);
     let schedule = Schedule::resolve(attack.method, attack.goal, attack.epsilon, &std)?;
+    if let (Some(schedule), Method::Pgd { stop: Stop::Broken, .. }) = (&schedule, attack.method)
+        && attack.side == Side::Query
+        && !budget.is_zero()
+    {
+        return hunt_all(crafter, answerer, (input, attack), (&budget, schedule), places);
+    }
     let pool = TargetPool::new(&input.images.labels_of(input.gallery));
     let answered = (input.query_embeddings, input.gallery_embeddings);
     let crafted_by = input.crafter_embeddings.unwrap_or(answered);
@@ -94,6 +105,7 @@ pub(super) fn attack_all(
                 l2,
                 start_loss,
                 loss,
+                broken: false,
             });
         }
         rows.extend_from_slice(embedded.as_slice());
@@ -109,7 +121,7 @@ pub(super) fn attack_all(
 }
 
 /// Gallery positions of the targets of each image; empty lists for an untargeted goal.
-fn draw_targets(
+pub(super) fn draw_targets(
     input: &TrialInput<'_>,
     attack: &AttackInput<'_>,
     pool: &TargetPool,
@@ -124,7 +136,7 @@ fn draw_targets(
 }
 
 /// `[n, T, d]`: clean embeddings of the targets, or of the images themselves for an untargeted goal.
-fn target_embeddings(
+pub(super) fn target_embeddings(
     input: &TrialInput<'_>,
     goal: &Goal,
     targets: &[Vec<usize>],
@@ -157,14 +169,14 @@ fn add_noise(
 }
 
 /// Collects samples and the extremes that the checks want.
-struct Tally<'a> {
+pub(super) struct Tally<'a> {
     input: &'a TrialInput<'a>,
     budget: &'a Budget,
-    attacked: Attacked,
+    pub(super) attacked: Attacked,
 }
 
 impl<'a> Tally<'a> {
-    fn new(input: &'a TrialInput<'a>, budget: &'a Budget, n: usize) -> Self {
+    pub(super) fn new(input: &'a TrialInput<'a>, budget: &'a Budget, n: usize) -> Self {
         let attacked = Attacked {
             embeddings: input.query_embeddings.select(&[]),
             samples: Vec::with_capacity(n),
@@ -181,16 +193,26 @@ impl<'a> Tally<'a> {
 
     fn compare_losses(&mut self, crafted: &Crafted, objective: &Objective, embeddings: &Embeddings) {
         for (i, &loss) in crafted.loss.iter().enumerate() {
-            let again = objective.loss(i, embeddings.row(i));
-            let difference = (f64::from(loss) - again).abs() / again.abs().max(1.0);
-            // Keeps a NaN, which `max` would drop.
-            if difference.is_nan() || difference > self.attacked.loss_difference {
-                self.attacked.loss_difference = difference;
-            }
+            self.compare_loss(loss, objective.loss(i, embeddings.row(i)));
         }
     }
 
-    fn add(&mut self, image: usize, clean: &[f32], adversarial: &[f32], sample: impl FnOnce(f32, f32) -> Sample) {
+    /// Notes by how much the attack's loss and its recomputation differ.
+    pub(super) fn compare_loss(&mut self, loss: f32, again: f64) {
+        let difference = (f64::from(loss) - again).abs() / again.abs().max(1.0);
+        // Keeps a NaN, which `max` would drop.
+        if difference.is_nan() || difference > self.attacked.loss_difference {
+            self.attacked.loss_difference = difference;
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        image: usize,
+        clean: &[f32],
+        adversarial: &[f32],
+        sample: impl FnOnce(f32, f32) -> Sample,
+    ) {
         let (mut linf, mut squared) = (0.0f64, 0.0f64);
         let found = &mut self.attacked;
         for (a, b) in clean.iter().zip(adversarial) {

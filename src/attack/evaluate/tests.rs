@@ -8,7 +8,7 @@ use crate::metric::kind::Scope;
 use crate::progress::Silent;
 use crate::record::Measurement;
 use crate::rng;
-use crate::suite::attack::{EpsilonList, RandomStart};
+use crate::suite::attack::{EpsilonList, RandomStart, Stop};
 use crate::units::PixelAmount;
 
 /// Twelve classes of six 4 × 4 images: a class is a pattern, an image the pattern with noise.
@@ -50,7 +50,15 @@ fn levels(n: u32) -> Epsilon {
 fn pgd(epsilon: &Epsilon) -> Method {
     let epsilon = EpsilonList(vec![epsilon.clone()]);
     let random_start = RandomStart::Uniform;
-    Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 1, random_start, allow_overshoot: false }
+    Method::Pgd {
+        epsilon,
+        step_size: None,
+        steps: 8,
+        restarts: 1,
+        random_start,
+        allow_overshoot: false,
+        stop: Stop::Never,
+    }
 }
 
 struct Bench {
@@ -230,6 +238,32 @@ fn every_kind_of_trial_has_the_metrics_that_it_can_have() {
 }
 
 #[test]
+fn queries_apart_from_the_gallery_exclude_nothing() {
+    let mut bench = Bench::new();
+    bench.all.retain(|i| i % 2 == 1);
+    let (clean, row) = bench.run(None).unwrap();
+    assert_eq!((row.queries, row.gallery, row.query_classes, row.without_positive), (36, 36, 12, 0));
+    let embed =
+        |list: &[usize]| embed_all(&mut encoder(1), &bench.images, list, 7, &Silent, &Cancel::default()).unwrap();
+    let labels = |list: &[usize]| bench.images.labels_of(list);
+    let embedded = score::Embedded {
+        queries: &embed(&bench.queries),
+        query_labels: &labels(&bench.queries),
+        gallery: &embed(&bench.all),
+        gallery_labels: &labels(&bench.all),
+        protocol: score::Protocol::QueryGallery,
+        distance: crate::metric::neighbors::Distance::Euclidean,
+    };
+    let scores = embedded.measure(&[1, 2, 4], &bench.metrics, 0, 7).unwrap();
+    assert_eq!((scores.recall, scores.metrics), (clean.recall, clean.metrics));
+    // An attack on both sides needs its queries in the gallery.
+    let radius = levels(4);
+    let (goal, method) = (Goal::Untargeted {}, pgd(&radius));
+    let error = bench.run(Some(attack(&goal, &method, &radius, Side::All))).unwrap_err().to_string();
+    assert!(error.contains("an image of the gallery"), "{error}");
+}
+
+#[test]
 fn another_model_may_answer() {
     let bench = Bench::new();
     let (mut crafter, mut answerer) = (encoder(1), encoder(2));
@@ -289,4 +323,34 @@ fn refuses_what_does_not_fit_and_stops_when_asked() {
     bench = Bench::new();
     bench.cancel.cancel();
     assert!(text(&bench, &single, Side::Query).contains("stopped by the user"));
+}
+
+/// A trial that leaves broken queries alone: the same whatever the batch, and never weaker than the full search, since
+/// the iterate that the full search keeps is one of those that were judged.
+#[test]
+fn queries_that_are_broken_are_left_alone_and_stay_broken() {
+    let epsilon = levels(20);
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let method = |stop| {
+        let (epsilon, random_start) = (EpsilonList(vec![epsilon.clone()]), RandomStart::Uniform);
+        Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 2, random_start, allow_overshoot: false, stop }
+    };
+    let (never, broken) = (method(Stop::Never), method(Stop::Broken));
+    let attack = |method| AttackInput { name: "a", goal: &goal, method, epsilon: &epsilon, side: Side::Query };
+    let mut bench = Bench::new();
+    let (full, _) = bench.run(Some(attack(&never))).unwrap();
+    let (hunted, row) = bench.run(Some(attack(&broken))).unwrap();
+    assert!(hunted.checks.iter().all(|c| c.passed), "{:?}", hunted.checks);
+    assert_eq!(row.method, "pgd");
+    let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
+    assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
+    for (full, hunted) in full.queries.iter().zip(&hunted.queries) {
+        assert!(full.first_hit <= 1 || hunted.first_hit > 1, "query {} recovered", full.query);
+        assert_eq!(full.targets, hunted.targets);
+    }
+    assert_eq!(full.kept.iter().map(|k| k.0).collect::<Vec<_>>(), hunted.kept.iter().map(|k| k.0).collect::<Vec<_>>());
+    for batch_size in [1, 3, 36, 100] {
+        bench.batch_size = batch_size;
+        assert_eq!(bench.run(Some(attack(&broken))).unwrap().0, hunted, "batch size {batch_size}");
+    }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::encoder::fake::LinearEncoder;
 use crate::progress::Cancel;
 use crate::rng;
-use crate::suite::attack::{EpsilonList, Goal, Method, RandomStart};
+use crate::suite::attack::{EpsilonList, Goal, Method, RandomStart, Stop};
 use crate::units::{Epsilon, PixelAmount};
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn batch(n: usize, seed: u64) -> Images {
 
 fn method(epsilon: &Epsilon, steps: usize, restarts: usize, random_start: RandomStart) -> Method {
     let epsilon = EpsilonList(vec![epsilon.clone()]);
-    Method::Pgd { epsilon, step_size: None, steps, restarts, random_start, allow_overshoot: false }
+    Method::Pgd { epsilon, step_size: None, steps, restarts, random_start, allow_overshoot: false, stop: Stop::Never }
 }
 
 fn run(encoder: &mut LinearEncoder, clean: &Images, goal: &Goal, epsilon: &Epsilon, method: &Method) -> Crafted {

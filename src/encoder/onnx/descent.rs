@@ -6,7 +6,7 @@ use ort::value::DynValue;
 
 use super::{Attack, OnnxEncoder, forward, join, padded, session, share};
 use crate::batch::ShapeError;
-use crate::encoder::{Descent, Distance, EncoderError, EncoderSpec, Evaluation, GradientSteps};
+use crate::encoder::{Descent, Distance, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
 use crate::onnx::AttackGraph;
 
 /// See [`GradientSteps`]; made by [`OnnxEncoder`].
@@ -21,6 +21,9 @@ pub(super) struct OnnxDescent<'a> {
     n: usize,
     size: usize,
     targets_per_sample: usize,
+    /// What the pieces are bound to, so that one sample can be exchanged: `[n, c, h, w]`, `[n, T, d]`, `[n, T]`.
+    lower: Vec<f32>,
+    upper: Vec<f32>,
     targets: Vec<f32>,
     weights: Vec<f32>,
     pieces: Vec<Piece>,
@@ -36,6 +39,8 @@ struct Piece {
     x: DynValue,
     /// What the last evaluation saw; absent while that is `x` itself.
     evaluated: Option<DynValue>,
+    /// A sample was exchanged since the bounds and targets were bound.
+    stale: bool,
 }
 
 /// What one run gives for a full piece.
@@ -81,6 +86,8 @@ impl<'a> OnnxDescent<'a> {
             n,
             size,
             targets_per_sample: t,
+            lower: descent.lower.as_slice().to_vec(),
+            upper: descent.upper.as_slice().to_vec(),
             targets: descent.targets.to_vec(),
             weights: descent.weights.to_vec(),
             pieces,
@@ -95,6 +102,27 @@ impl<'a> OnnxDescent<'a> {
             f64::from(self.weights[sample * t + k]) * self.distance.between(embedding, target)
         };
         (0..t).map(one).sum::<f64>() as f32
+    }
+
+    /// Binds the bounds and targets of every piece in which a sample was exchanged.
+    fn bind_stale(&mut self) -> Result<(), EncoderError> {
+        let (size, t, d) = (self.size, self.targets_per_sample, self.spec.embedding_dim);
+        let [c, h, w] = self.spec.input;
+        let failed = session::failed(&self.spec.name);
+        for (i, piece) in self.pieces.iter_mut().enumerate().filter(|(_, p)| p.stale) {
+            for (name, shape, data) in [
+                (&self.names.lower, vec![size, c, h, w], &self.lower),
+                (&self.names.upper, vec![size, c, h, w], &self.upper),
+                (&self.names.targets, vec![size, t, d], &self.targets),
+                (&self.names.weights, vec![size, t], &self.weights),
+            ] {
+                let stride = shape[1..].iter().product();
+                let value = session::tensor(&self.spec.name, &shape, padded(data, stride, i * size, size))?;
+                piece.binding.bind_input(name, &value).map_err(&failed)?;
+            }
+            piece.stale = false;
+        }
+        Ok(())
     }
 
     fn not_finite(&self, what: &'static str, values: &[f32]) -> Result<(), EncoderError> {
@@ -116,7 +144,6 @@ impl Piece {
     ) -> Result<Self, EncoderError> {
         let failed = session::failed(&spec.name);
         let [c, h, w] = spec.input;
-        let (t, d) = (descent.targets_per_sample, spec.embedding_dim);
         let image = [size, c, h, w];
         let make = |shape: &[usize], data: &[f32]| {
             let stride = shape[1..].iter().product();
@@ -124,20 +151,13 @@ impl Piece {
         };
         let x = make(&image, descent.start.as_slice())?.into_dyn();
         let mut binding = attack.create_binding().map_err(&failed)?;
-        for (input, value) in [
-            (&names.lower, make(&image, descent.lower.as_slice())?),
-            (&names.upper, make(&image, descent.upper.as_slice())?),
-            (&names.targets, make(&[size, t, d], descent.targets)?),
-            (&names.weights, make(&[size, t], descent.weights)?),
-        ] {
-            binding.bind_input(input, &value).map_err(&failed)?;
-        }
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(&failed)?;
         for output in [&names.x_next, &names.embedding, &names.loss, &names.gradient_l1, &names.nonzero_share] {
             binding.bind_output_to_device(output, &memory).map_err(&failed)?;
         }
-        Ok(Self { binding, memory, x, evaluated: None })
+        // Bounds and targets are bound before the first step.
+        Ok(Self { binding, memory, x, evaluated: None, stale: true })
     }
 
     fn step(
@@ -182,6 +202,7 @@ impl GradientSteps for OnnxDescent<'_> {
             let source = ShapeError::Mismatch { what: "step size", got: vec![step_size.len()], wanted: vec![n, c] };
             return Err(EncoderError::Shape { name: self.spec.name.clone(), source });
         }
+        self.bind_stale()?;
         let (spec, names) = (self.spec, self.names);
         let lanes = self.attack.len().min(self.pieces.len()).max(1);
         // Each lane owns one session and the pieces that belong to it.
@@ -229,6 +250,38 @@ impl GradientSteps for OnnxDescent<'_> {
             let stride = data.len() / self.size;
             out.copy_from_slice(&data[i % self.size * stride..][..stride]);
         }
+    }
+
+    fn copy_current(&self, i: usize, out: &mut [f32]) {
+        if let Ok((_, data)) = self.pieces[i / self.size].x.try_extract_tensor::<f32>() {
+            let stride = data.len() / self.size;
+            out.copy_from_slice(&data[i % self.size * stride..][..stride]);
+        }
+    }
+
+    fn replace(&mut self, i: usize, sample: &Sample<'_>) -> Result<(), EncoderError> {
+        let (t, d) = (self.targets_per_sample, self.spec.embedding_dim);
+        let stride = self.spec.input.iter().product();
+        sample.check(&self.spec.name, stride, t, d)?;
+        let exchange = |rows: &mut [f32], row: &[f32]| rows[i * row.len()..][..row.len()].copy_from_slice(row);
+        exchange(&mut self.lower, sample.lower);
+        exchange(&mut self.upper, sample.upper);
+        exchange(&mut self.targets, sample.targets);
+        exchange(&mut self.weights, sample.weights);
+        let piece = &mut self.pieces[i / self.size];
+        piece.stale = true;
+        // A copy: the iterate may still be held by the runtime as the output of the last step.
+        let (_, data) = piece.x.try_extract_tensor::<f32>().map_err(session::failed(&self.spec.name))?;
+        let mut data = data.to_vec();
+        data[i % self.size * stride..][..stride].copy_from_slice(sample.start);
+        let [c, h, w] = self.spec.input;
+        piece.x = session::tensor(&self.spec.name, &[self.size, c, h, w], data)?.into_dyn();
+        Ok(())
+    }
+
+    fn shrink(&mut self, n: usize) {
+        self.n = self.n.min(n);
+        self.pieces.truncate(self.n.div_ceil(self.size));
     }
 
     fn zero_gradient_share(&self) -> Option<&[f32]> {

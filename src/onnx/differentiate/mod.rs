@@ -1,6 +1,6 @@
 //! Reverse mode: the gradient of a scalar loss with respect to the image, as ordinary ONNX nodes.
 //!
-//! The forward nodes stay what they were (a max pool or a layer normalisation may get more of its outputs). Only what
+//! The forward nodes stay what they were (a layer normalisation may get more of its outputs). Only what
 //! lies between the image and the output is differentiated; weights are constants. An operator without a rule is an
 //! error that names the node, never a silent zero.
 //!
@@ -9,6 +9,7 @@
 mod activation;
 mod arithmetic;
 mod attention;
+mod blocked;
 mod contributed;
 mod convolution;
 mod functions;
@@ -33,6 +34,7 @@ pub use tape::Tape;
 
 use super::file::OnnxError;
 use super::graph::GraphBuilder;
+use super::inline;
 use super::proto::NodeProto;
 use super::shape::Facts;
 
@@ -150,6 +152,9 @@ pub fn backward(
         let rule = match rule_of(node) {
             Some(rule) => rule,
             None => {
+                if let Some(reason) = inline::refusal(node) {
+                    return Err(tape.unsupported(node, reason));
+                }
                 estimated.push(node.label().to_string());
                 let estimate = straight::rule_of(node).filter(|_| straight_through);
                 estimate.ok_or_else(|| OnnxError::NoRule { node: node.label().into(), op: node.op_type.clone() })?

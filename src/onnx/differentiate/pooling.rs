@@ -4,7 +4,7 @@ use super::convolution::transposed_attributes;
 use super::{Rule, Tape};
 use crate::onnx::file::OnnxError;
 use crate::onnx::proto::{AttributeProto, NodeProto};
-use crate::onnx::shape::fixed;
+use crate::onnx::shape::{element_count, fixed};
 use crate::onnx::window::Window;
 
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -17,13 +17,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 ];
 
 /// Each output's gradient goes to the one input that it came from, and adds up where windows overlap.
-/// (`MaxUnpool` overwrites there, and is not the gradient.) The forward node gets its second output, the positions.
+/// (`MaxUnpool` overwrites there, and is not the gradient.)
 fn max(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let value = tape.input(node, 0)?;
     if node.int("storage_order", 0) != 0 {
         return Err(tape.unsupported(node, "storage_order = 1 has no rule"));
     }
-    let positions = tape.extra_output(node, 1, "pool_positions");
+    let positions = tape.twin_output(node, 1, "pool_positions");
     // Positions count through the whole tensor, so one flat scatter serves all images and channels.
     let all = tape.builder().list(&[-1]);
     let flat_positions = tape.node("Reshape", &[&positions, &all], vec![]);
@@ -46,7 +46,14 @@ fn window_of(tape: &Tape<'_>, node: &NodeProto) -> Result<Window, OnnxError> {
     let kernel = kernel.ok_or_else(|| tape.unsupported(node, "kernel_shape is missing"))?;
     let spatial = tape.shape(node, tape.input(node, 0)?)?.get(2..).and_then(fixed);
     let spatial = spatial.ok_or_else(|| tape.unsupported(node, "the image size is not fixed"))?;
-    Window::of(node, &spatial, &kernel)
+    let window = Window::of(node, &spatial, &kernel)?;
+    // The gradient needs constants of these sizes.
+    for (what, sizes) in [("windows", &window.output), ("kernel entries", &window.kernel)] {
+        if element_count(sizes).is_none_or(|n| n > 1 << 26) {
+            return Err(tape.unsupported(node, format!("{sizes:?} are more {what} than any rule allows")));
+        }
+    }
+    Ok(window)
 }
 
 /// Adds to every input entry what the windows that see it hold: a transposed convolution of each channel by itself with

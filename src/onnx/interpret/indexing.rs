@@ -124,11 +124,12 @@ fn run_positions(
     let strides = super::tensor::strides(shape);
     let run: usize = shape[batch + depth..].iter().product();
     let rows: usize = lead.iter().product();
-    let batches: usize = lead[..batch].iter().product();
+    // Rows of one batch entry.
+    let per_batch: usize = lead[batch..].iter().product();
     let integers = indices.integers();
     let position = |row: usize| {
         let block: usize = shape[batch..].iter().product();
-        let mut at = if batches == 0 { 0 } else { row / (rows / batches) * block };
+        let mut at = row / per_batch * block;
         for k in 0..*depth {
             at += wrap(call, integers[row * depth + k], shape[batch + k])? * strides[batch + k];
         }

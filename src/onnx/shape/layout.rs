@@ -75,7 +75,11 @@ fn without_shape(inputs: &Inputs<'_>) -> Result<Shapes, OnnxError> {
                 let whole = tensor.to_i64().map(|v| v.into_iter().map(|n| n as f64).collect::<Vec<_>>());
                 whole.or_else(|| Some(tensor.to_f32()?.into_iter().map(f64::from).collect()))?.first().copied()
             };
-            let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else { return Ok(None) };
+            let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else {
+                // Up to a size that is known by name, from 0 and by ones.
+                let symbol = inputs.sizes(1).filter(|_| number(0) == Some(0.0) && number(2) == Some(1.0));
+                return Ok(symbol.map(|shape| vec![shape]));
+            };
             let count = ((limit - start) / step).ceil();
             if !count.is_finite() {
                 return Err(inputs.fail(format!("from {start} to {limit} by {step}")));
@@ -231,8 +235,11 @@ pub(crate) fn slice_range(
     Some((0..count).map(move |i| (first + i as i64 * step) as usize))
 }
 
-/// Starts, ends, axes and steps of a `Slice` node, one entry per sliced axis; absent if they are not constant.
-pub(crate) fn slices(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<(usize, [i64; 3])>>, OnnxError> {
+/// A sliced axis: its position, then start, end and step.
+pub(crate) type Slice = (usize, [i64; 3]);
+
+/// The sliced axes of a `Slice` node; absent if they are not constant.
+pub(crate) fn slices(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<Slice>>, OnnxError> {
     let (Some(starts), Some(ends)) = (inputs.integers(1), inputs.integers(2)) else { return Ok(None) };
     let axes = match inputs.node.input_name(3) {
         None => (0..starts.len() as i64).collect(),
@@ -303,6 +310,9 @@ pub(crate) fn pads(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<[i64; 
     };
     if pads.len() != 2 * axes.len() {
         return Err(inputs.fail(format!("{} pads for {} axes, wanted two each", pads.len(), axes.len())));
+    }
+    if let Some(pad) = pads.iter().find(|p| p.unsigned_abs() > super::LARGEST as u64) {
+        return Err(inputs.fail(format!("a pad of {pad}")));
     }
     let mut result = vec![[0, 0]; rank];
     for (i, axis) in axes.iter().enumerate() {

@@ -1,5 +1,7 @@
 # Peer of gradient_step.rs: the same net and the same step in PyTorch eager autograd.
-# Needs torch==2.11.0, onnx, numpy. Started by the bench; talks in lines: "step" -> seconds, "gradient" -> a file.
+# Needs torch==2.11.0, onnx, numpy. Started by the bench; talks in lines: "step" -> seconds, "gradient" -> a file,
+# "imports" and "peak" -> most memory in MiB, after the imports and ever.
+import resource
 import sys
 import time
 
@@ -9,6 +11,12 @@ import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
 
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+after_imports = peak()
 folder, batch, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(threads)
 model = onnx.load(f"{folder}/model.onnx")
@@ -74,6 +82,8 @@ for line in sys.stdin:
         start = time.perf_counter()
         x = step(x)
         print(time.perf_counter() - start, flush=True)
+    elif line.strip() in ("imports", "peak"):
+        print(after_imports if line.strip() == "imports" else peak(), flush=True)
     else:
         gradient(x0)[0].numpy().astype("<f4").tofile(f"{folder}/gradient.f32")
         print("done", flush=True)
