@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::access::Dim;
 use super::differentiate::{Support, support};
-use super::opset;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use super::shape::Facts;
 use super::wrap::{Adapted, list_values};
+use super::{inline, opset};
 
 /// Facts about a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,10 +110,13 @@ fn width_of(elem_type: i32) -> u64 {
     }
 }
 
-/// The operators of an adapted model, most frequent first. Counted after lifting to today's operator set, since the rules
-/// are written for that.
+/// The operators of an adapted model, most frequent first. Counted after functions and decided branches are written
+/// out and the file is lifted to today's operator set, since the rules are written for that.
 pub fn operators(adapted: &Adapted) -> Vec<OperatorUse> {
-    let lifted = opset::lift(adapted.model.clone()).unwrap_or_else(|_| adapted.model.clone());
+    let single = adapted.with_batch(Dim::Fixed(1));
+    let plain = inline::functions(single.clone()).unwrap_or(single);
+    let lifted = opset::lift(plain.clone()).unwrap_or(plain);
+    let lifted = inline::branches(lifted.clone()).unwrap_or(lifted);
     let Some(graph) = &lifted.graph else { return vec![] };
     let path = path(graph, &adapted.pixels, &adapted.embedding);
     let mut uses: BTreeMap<String, (usize, usize, Support)> = BTreeMap::new();

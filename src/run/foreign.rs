@@ -30,7 +30,7 @@ pub(super) fn prepare(
     settings: &Settings<'_>,
 ) -> Result<ReadyModel, RunError> {
     let path = &card.onnx;
-    let original = Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
+    let original = digest(path)?;
     let bare = OnnxCard { about: String::new(), onnx: Default::default(), ..card.clone() };
     let made_from = Digest::of_value(&(WRAPPING_VERSION, &original, bare, image_size, runtime.version()));
     let file = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
@@ -47,7 +47,7 @@ pub(super) fn prepare(
         Adapted::store_notes(&mut wrapped, &notes);
         onnx::file::write_atomic(&file, &wrapped)?;
     }
-    let sha256 = Digest::of_file(&file).map_err(|source| RunError::OnnxMissing { path: file.clone(), source })?;
+    let sha256 = digest(&file)?;
     Ok(ReadyModel {
         id: model.id.clone(),
         training: "foreign".into(),
@@ -59,6 +59,17 @@ pub(super) fn prepare(
         curve: vec![],
         straight_through: card.straight_through,
     })
+}
+
+/// The digest of a file, or of a file and those that hold its weights.
+fn digest(path: &Path) -> Result<Digest, RunError> {
+    let of_file = |path: &Path| {
+        Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.to_path_buf(), source })
+    };
+    let own = of_file(path)?;
+    let parts = onnx::file::parts(path)?;
+    let weights = parts[1..].iter().map(|part| of_file(part)).collect::<Result<Vec<_>, _>>()?;
+    Ok(if weights.is_empty() { own } else { Digest::of_value(&(own, weights)) })
 }
 
 /// The card's prose, the file's digest, and everything that is taken for granted about it.

@@ -2,15 +2,20 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bad_input;
+mod exports;
+#[cfg(feature = "train")]
+mod compare;
 #[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
+mod hostile;
 mod layering;
 mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
+mod retrieval;
 mod setup;
 mod verify;
 

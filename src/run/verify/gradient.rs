@@ -14,8 +14,8 @@ use crate::encoder::onnx::probe::Rewriting;
 use crate::onnx::Dim;
 use crate::onnx::describe::multiplications;
 use crate::onnx::interpret::{self, Tensor};
-use crate::onnx::opset;
 use crate::onnx::proto::ModelProto;
+use crate::onnx::{inline, opset};
 use crate::progress::Cancelled;
 use crate::record::Check;
 use crate::rng;
@@ -121,7 +121,8 @@ struct Exact<'a> {
 impl<'a> Exact<'a> {
     /// Fails with the reason if the interpreter does not know an operator.
     fn new(subject: &'a Subject<'_>, images: &'a Images, found: &'a Gradient) -> Result<Self, String> {
-        let model = opset::lift(subject.adapted.with_batch(Dim::Fixed(1))).map_err(|e| e.to_string())?;
+        let plain = inline::functions(subject.adapted.with_batch(Dim::Fixed(1)));
+        let model = plain.and_then(opset::lift).and_then(inline::branches).map_err(|e| e.to_string())?;
         let cost = multiplications(&model);
         let (pixels, embedding) = (subject.adapted.pixels.as_str(), subject.adapted.embedding.as_str());
         let exact = Self { model, pixels, embedding, images, found, cost };
