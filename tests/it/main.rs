@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bad_input;
-mod exports;
 #[cfg(feature = "train")]
 mod compare;
+mod exports;
 #[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
