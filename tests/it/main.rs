@@ -4,6 +4,8 @@
 mod bad_input;
 mod exports;
 #[cfg(feature = "train")]
+mod compare;
+#[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
