@@ -134,6 +134,7 @@ fn peak() -> f64 {
 
 /// A Python process that measures peers, one request a line.
 struct Peer {
+    child: std::process::Child,
     ask: std::process::ChildStdin,
     answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
@@ -145,7 +146,8 @@ impl Peer {
         command.args([script, &THREADS.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("MDPROP_PEER_PYTHON starts");
         let answers = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Self { ask: child.stdin.take().expect("piped"), answers }
+        let ask = child.stdin.take().expect("piped");
+        Self { child, ask, answers }
     }
 
     fn answer(&mut self) -> String {
@@ -155,6 +157,14 @@ impl Peer {
     fn ask(&mut self, request: &str) -> Vec<f64> {
         writeln!(self.ask, "{request}").expect("the peer listens");
         numbers(&self.answer())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It has answered everything; an error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -6,6 +6,7 @@
 //! seconds. By hand, longer: `MDPROP_FUZZ_SECONDS=600`; with `MDPROP_FUZZ_KEEP=FOLDER` inputs with a new behaviour are
 //! written there. A file that broke something belongs into the corpus, with the mending.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stderr, reason = "a test says what it did")]
 
 mod memory;
 mod mutate;

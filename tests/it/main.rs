@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bad_input;
+#[cfg(feature = "train")]
+mod compare;
 mod exports;
 #[cfg(feature = "train")]
 mod foreign;

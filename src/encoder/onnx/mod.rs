@@ -6,6 +6,7 @@
 
 pub mod batching;
 mod descent;
+mod lanes;
 pub mod probe;
 pub mod provider;
 mod runtime;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 
+pub use lanes::Clock;
 pub use provider::{Provider, ProviderError};
 pub use runtime::Runtime;
 use weights::Weights;
@@ -36,8 +38,10 @@ use crate::onnx::{
 pub struct OnnxOptions {
     /// Name for messages; the path if absent.
     pub name: Option<String>,
-    /// Threads to use; does not change any number.
+    /// Threads to use at most; does not change any number.
     pub threads: usize,
+    /// To find out by how many threads attacks gain, when the first one begins; without it, all are used.
+    pub clock: Option<Clock>,
     /// Images in one forward pass; a file with a fixed batch axis overrides it.
     pub batch_size: usize,
     /// Height and width for a file that leaves them open.
@@ -55,6 +59,7 @@ impl Default for OnnxOptions {
         Self {
             name: None,
             threads: 1,
+            clock: None,
             batch_size: 8,
             image_size: None,
             straight_through: false,
@@ -77,6 +82,7 @@ pub struct OnnxEncoder {
     output: String,
     batch_size: usize,
     threads: usize,
+    clock: Option<Clock>,
     straight_through: bool,
     provider: Provider,
     scratch: PathBuf,
@@ -165,6 +171,7 @@ impl OnnxEncoder {
             output: signature.output,
             batch_size,
             threads: options.threads.max(1),
+            clock: options.clock,
             straight_through: options.straight_through,
             provider: options.provider,
             scratch: options.scratch.clone(),
@@ -268,6 +275,15 @@ impl OnnxEncoder {
                 self.provider,
                 &mut self.weights,
             )?);
+        }
+        if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
+            let lanes = lanes::worth_having(&mut sessions, clock, &self.spec, &graph, self.batch_size)?;
+            if lanes < sessions.len() {
+                sessions.truncate(lanes);
+                self.forward.truncate(lanes);
+                // Measured once: who gains nothing with these sessions gains nothing with the next.
+                self.threads = lanes;
+            }
         }
         if self.provider != Provider::Cpu && !self.attacks.contains_key(&distance) {
             let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);

@@ -7,6 +7,7 @@
 mod attention;
 mod elementwise;
 mod functions;
+mod fused;
 mod indexing;
 mod integers;
 mod layout;
@@ -136,8 +137,9 @@ pub(super) fn visit(
 ) -> Result<Vec<Tensor>, OnnxError> {
     let call = Call { node, opset, inputs, types };
     type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
-    let families: [Family; 7] = [
+    let families: [Family; 8] = [
         attention::visit,
+        fused::visit,
         integers::visit,
         elementwise::visit,
         functions::visit,

@@ -149,7 +149,8 @@ impl Facts {
 
     fn result_shapes(&self, node: &NodeProto) -> Result<Vec<Vec<Dim>>, OnnxError> {
         let inputs = self.inputs(node);
-        if node.is_onnx() {
+        // ONNX Runtime's own convolution has the shapes of ONNX's.
+        if node.is_onnx() || node.op_type == "FusedConv" {
             for family in [layout::shapes, spatial::shapes] {
                 if let Some(shapes) = family(&inputs)? {
                     return Ok(shapes);

@@ -83,6 +83,30 @@ fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
     (difference / wanted.iter().map(|v| square(*v)).sum::<f64>()).sqrt()
 }
 
+/// Clocks for which more sessions are a waste of memory, and worth it.
+#[test]
+fn as_many_sessions_as_the_clock_finds_worth_having() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+    static EVEN: AtomicU64 = AtomicU64::new(0);
+    static RISING: AtomicU64 = AtomicU64::new(0);
+    let even = || Duration::from_millis(EVEN.fetch_add(1, Ordering::Relaxed));
+    let rising = || Duration::from_millis(RISING.fetch_add(1, Ordering::Relaxed).pow(2));
+    let start = Start::new(9, 12);
+    let distance = Distance::Euclidean;
+    let mut found = vec![];
+    for (clock, wanted) in [(Some(even as Clock), 1), (Some(rising as Clock), 3), (None, 3)] {
+        let options = OnnxOptions { threads: 3, batch_size: 3, clock, ..OnnxOptions::default() };
+        let mut encoder = OnnxEncoder::from_model(&runtime(), little_resnet(12, 12), "net", &options).unwrap();
+        found.push(run_steps(&mut encoder, &start, distance, 3));
+        assert_eq!(encoder.attacks[&distance].sessions.len(), wanted);
+        assert_eq!(encoder.forward.len(), wanted);
+    }
+    assert!(
+        found.iter().all(|(losses, pixels)| { bits(losses) == bits(&found[0].0) && bits(pixels) == bits(&found[0].1) })
+    );
+}
+
 #[test]
 fn float32_agrees_with_the_float64_interpreter() {
     for (size, distance) in [(24, Distance::SquaredEuclidean), (23, Distance::Euclidean)] {
