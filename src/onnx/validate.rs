@@ -329,6 +329,9 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
         if op.is_empty() {
             return Err(Fault::NoOperator { node: name });
         }
+        if let Some(attribute) = node.attribute.iter().find(|a| is_nan(a)) {
+            return Err(Fault::NanAttribute { node: name, op, attribute: attribute.name.clone() });
+        }
         if own.contains(&(domain, op.as_str(), node.overload.as_str())) {
             return Ok(());
         }
@@ -344,11 +347,7 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
                 return Err(Fault::Branch { node: name, outputs, given: branch.output.len() });
             }
         }
-        let is_nan = |a: &&AttributeProto| a.f.is_some_and(f32::is_nan) || a.floats.iter().any(|v| v.is_nan());
-        match node.attribute.iter().find(is_nan) {
-            Some(attribute) => Err(Fault::NanAttribute { node: name, op, attribute: attribute.name.clone() }),
-            None => Ok(()),
-        }
+        Ok(())
     };
     if let Some(graph) = &model.graph {
         each_node(&graph.node, &mut |node| check(node, &declared))?;
@@ -358,8 +357,16 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
         let mut inside = declared.clone();
         inside.extend(function.opset_import.iter().map(|set| canonical(&set.domain)));
         each_node(&function.node, &mut |node| check(node, &inside))?;
+        if let Some(default) = function.attribute_proto.iter().find(|a| is_nan(a)) {
+            let attribute = default.name.clone();
+            return Err(Fault::NanAttribute { node: function.name.clone(), op: "function".into(), attribute });
+        }
     }
     Ok(())
+}
+
+fn is_nan(attribute: &AttributeProto) -> bool {
+    attribute.f.is_some_and(f32::is_nan) || attribute.floats.iter().any(|v| v.is_nan())
 }
 
 /// Every node, also those of sub-graphs.
