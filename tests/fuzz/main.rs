@@ -26,7 +26,7 @@ use mutate::Mutator;
 use target::Behaviour;
 
 const THREADS: usize = 2;
-const SECONDS: u64 = 30;
+const SECONDS: u64 = 20;
 /// Inputs of a thread that a test run tries at most: from fixed seeds, so that a run sees the same ones on every machine, or
 /// on a slow one the first of them.
 const INPUTS: usize = 20_000;
