@@ -109,6 +109,31 @@ pub enum Fault {
         /// Most nodes allowed.
         limit: usize,
     },
+    /// A call that gives or wants more values than the function has.
+    #[error(
+        "node `{node}` calls the function `{function}` with {} inputs and {} outputs, it has {} and {}; export the \
+         model without functions", got[0], got[1], wanted[0], wanted[1]
+    )]
+    Call {
+        /// Node name.
+        node: String,
+        /// Function.
+        function: String,
+        /// Inputs and outputs of the call.
+        got: [usize; 2],
+        /// Inputs and outputs of the function.
+        wanted: [usize; 2],
+    },
+    /// A branch that does not give what its node promises.
+    #[error("node `{node}` has {outputs} outputs, one of its branches gives {given}; export it again")]
+    Branch {
+        /// Node name.
+        node: String,
+        /// Outputs of the node.
+        outputs: usize,
+        /// Outputs of the branch.
+        given: usize,
+    },
     /// Sparse weights.
     #[error("{count} initialisers are sparse tensors; export the model with dense weights")]
     Sparse {
@@ -297,14 +322,17 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
         }
         declared.insert(domain);
     }
-    let own: HashSet<(&str, &str)> = model.functions.iter().map(|f| (canonical(&f.domain), f.name.as_str())).collect();
+    let own: HashSet<functions::Key<'_>> = model.functions.iter().map(functions::key).collect();
     let check = |node: &NodeProto, declared: &HashSet<&str>| {
         let domain = canonical(&node.domain);
         let (name, op) = (node.label().to_string(), node.op_type.clone());
         if op.is_empty() {
             return Err(Fault::NoOperator { node: name });
         }
-        if own.contains(&(domain, op.as_str())) {
+        if let Some(attribute) = node.attribute.iter().find(|a| is_nan(a)) {
+            return Err(Fault::NanAttribute { node: name, op, attribute: attribute.name.clone() });
+        }
+        if own.contains(&(domain, op.as_str(), node.overload.as_str())) {
             return Ok(());
         }
         if !STOCK_DOMAINS.contains(&domain) {
@@ -313,11 +341,13 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
         if !declared.contains(domain) {
             return Err(Fault::NoOperatorSet { domain: domain.into(), node: name, op });
         }
-        let is_nan = |a: &&AttributeProto| a.f.is_some_and(f32::is_nan) || a.floats.iter().any(|v| v.is_nan());
-        match node.attribute.iter().find(is_nan) {
-            Some(attribute) => Err(Fault::NanAttribute { node: name, op, attribute: attribute.name.clone() }),
-            None => Ok(()),
+        if node.is_onnx() && op == "If" {
+            let outputs = node.output.len();
+            if let Some(branch) = visit::sub_graphs(node).find(|graph| graph.output.len() != outputs) {
+                return Err(Fault::Branch { node: name, outputs, given: branch.output.len() });
+            }
         }
+        Ok(())
     };
     if let Some(graph) = &model.graph {
         each_node(&graph.node, &mut |node| check(node, &declared))?;
@@ -327,8 +357,16 @@ fn operators(model: &ModelProto) -> Result<(), Fault> {
         let mut inside = declared.clone();
         inside.extend(function.opset_import.iter().map(|set| canonical(&set.domain)));
         each_node(&function.node, &mut |node| check(node, &inside))?;
+        if let Some(default) = function.attribute_proto.iter().find(|a| is_nan(a)) {
+            let attribute = default.name.clone();
+            return Err(Fault::NanAttribute { node: function.name.clone(), op: "function".into(), attribute });
+        }
     }
     Ok(())
+}
+
+fn is_nan(attribute: &AttributeProto) -> bool {
+    attribute.f.is_some_and(f32::is_nan) || attribute.floats.iter().any(|v| v.is_nan())
 }
 
 /// Every node, also those of sub-graphs.

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use super::{Fault, canonical, each_node};
-use crate::onnx::proto::{FunctionProto, ModelProto};
+use crate::onnx::proto::{FunctionProto, ModelProto, NodeProto};
 
 /// Most nodes that a model may have after its functions are written out.
 const MOST_NODES: usize = 1_000_000;
 
-type Key<'a> = (&'a str, &'a str, &'a str);
+/// Domain, name and overload.
+pub(super) type Key<'a> = (&'a str, &'a str, &'a str);
 
-fn key(function: &FunctionProto) -> Key<'_> {
+pub(super) fn key(function: &FunctionProto) -> Key<'_> {
     (canonical(&function.domain), &function.name, &function.overload)
 }
 
@@ -23,11 +24,30 @@ pub(super) fn check(model: &ModelProto) -> Result<(), Fault> {
             return Err(Fault::MadeTwice { value: function.name.clone(), first: twice(), second: twice() });
         }
     }
+    let bodies = model.functions.iter().map(|f| &f.node).chain(model.graph.iter().map(|g| &g.node));
+    for nodes in bodies {
+        each_node(nodes, &mut |node| call(node, &by_key))?;
+    }
     let mut sizes = Sizes { functions: &by_key, known: HashMap::new(), open: vec![] };
     for function in &model.functions {
         sizes.of(function)?;
     }
     Ok(())
+}
+
+/// A call may leave inputs and outputs out, but not have more of them than the function.
+fn call(node: &NodeProto, functions: &HashMap<Key<'_>, &FunctionProto>) -> Result<(), Fault> {
+    let called = (canonical(&node.domain), node.op_type.as_str(), node.overload.as_str());
+    let Some(function) = functions.get(&called) else { return Ok(()) };
+    if node.input.len() <= function.input.len() && node.output.len() <= function.output.len() {
+        return Ok(());
+    }
+    Err(Fault::Call {
+        node: node.label().into(),
+        function: function.name.clone(),
+        got: [node.input.len(), node.output.len()],
+        wanted: [function.input.len(), function.output.len()],
+    })
 }
 
 struct Sizes<'a> {
