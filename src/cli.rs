@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::encoder::onnx::Provider;
 use crate::metric::kind::Metric;
 use crate::onnx::wrap::{Colour, Layout};
+use crate::run::verify::Differences;
 
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 #[derive(Debug, Parser)]
@@ -129,6 +130,9 @@ pub struct VerifyArgs {
     /// Random directions for each of them.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub directions: u32,
+    /// Precision of the differences that the gradient is compared with: auto, float64 or float32.
+    #[arg(long, default_value = "auto", value_parser = word::<Differences>)]
+    pub differences: Differences,
     /// Seed of noise, targets and directions.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

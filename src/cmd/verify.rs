@@ -38,6 +38,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         images: args.images.clone(),
         batch_size: args.batch_size as usize,
         images_and_directions: [args.count as usize, args.directions as usize],
+        differences: args.differences,
         seed: args.seed,
         provider: args.provider,
         scratch: std::env::temp_dir(),

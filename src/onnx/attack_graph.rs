@@ -143,6 +143,14 @@ pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
     Ok(Signature { input: input.name.clone(), input_dims, output: output.name.clone(), embedding_dim })
 }
 
+/// The model as rules and interpreter see it: functions written out, lifted to today's operator set, branches decided.
+///
+/// # Errors
+/// [`OnnxError::Node`] naming what cannot be written out or lifted.
+pub fn written_out(model: ModelProto) -> Result<ModelProto, OnnxError> {
+    inline::branches(opset::lift(inline::functions(model)?)?)
+}
+
 /// Emits the attack graph of a model. Image sizes must be fixed. A model that computes in other float types is attacked
 /// through its float32 copy.
 ///

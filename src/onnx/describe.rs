@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use super::access::Dim;
+use super::attack_graph::written_out;
 use super::differentiate::{Support, support};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use super::shape::Facts;
 use super::wrap::{Adapted, list_values};
-use super::{inline, opset};
 
 /// Facts about a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -114,9 +114,7 @@ fn width_of(elem_type: i32) -> u64 {
 /// out and the file is lifted to today's operator set, since the rules are written for that.
 pub fn operators(adapted: &Adapted) -> Vec<OperatorUse> {
     let single = adapted.with_batch(Dim::Fixed(1));
-    let plain = inline::functions(single.clone()).unwrap_or(single);
-    let lifted = opset::lift(plain.clone()).unwrap_or(plain);
-    let lifted = inline::branches(lifted.clone()).unwrap_or(lifted);
+    let lifted = written_out(single.clone()).unwrap_or(single);
     let Some(graph) = &lifted.graph else { return vec![] };
     let path = path(graph, &adapted.pixels, &adapted.embedding);
     let mut uses: BTreeMap<String, (usize, usize, Support)> = BTreeMap::new();
@@ -194,4 +192,57 @@ fn path(graph: &GraphProto, input: &str, output: &str) -> HashSet<usize> {
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::{Net, little_resnet};
+    use crate::onnx::graph::FLOAT;
+    use crate::onnx::wrap::{Wrapping, adapt};
+
+    #[test]
+    fn constants_are_counted_by_type_and_multiplications_by_shape() {
+        let mut net = Net::new([3, 8, 8]);
+        let x = net.conv("image", [4, 3, 3, 3], 2, 1);
+        let e = net.head(&x, 4, 5);
+        let model = net.finish(&e, 5);
+        let facts = file_facts(&model);
+        // Convolution 4·3·9, product 5·4 and its bias, floor of the norm; the axis of the norm is whole.
+        assert_eq!((facts.parameters, facts.constant_types["float32"], facts.constant_types["int64"]), (134, 134, 1));
+        assert_eq!(facts.constant_bytes, 134 * 4 + 8);
+        assert_eq!(facts.inputs, "`image` float32 [n, 3, 8, 8]");
+        // 4 × 4 places, 4 filters of 27; then 5 rows of 4.
+        assert_eq!(multiplications(&model), 16 * 4 * 27 + 20);
+    }
+
+    #[test]
+    fn coverage_is_asked_only_between_image_and_embedding() {
+        let mut net = Net::new([3, 8, 8]);
+        let shape = net.op("Shape", &["image"]);
+        let idle = net.op("Cos", &["image"]);
+        let x = net.op("Round", &["image"]);
+        let x = net.op("NobodyKnowsThis", &[&x]);
+        net.b.output(&idle, FLOAT, &["n".into(), 3.into(), 8.into(), 8.into()]);
+        let x = net.b.node("Reshape", &[&x, &shape], vec![]);
+        let e = net.head(&x, 3, 5);
+        let model = net.finish(&e, 5);
+        let wrapping = Wrapping { output: Some(e), ..Wrapping::default() };
+        let uses = operators(&adapt(model, &wrapping, 8).unwrap());
+        let of = |name: &str| uses.iter().find(|u| u.op == name).unwrap().clone();
+        assert_eq!((of("Round").on_path, of("Round").coverage), (1, Coverage::StraightThrough));
+        assert_eq!(of("NobodyKnowsThis").coverage, Coverage::Missing);
+        assert_eq!((of("Cos").count, of("Cos").coverage), (1, Coverage::NotNeeded));
+        assert_eq!(of("Shape").coverage, Coverage::NotNeeded);
+        assert_eq!(of("Reshape").coverage, Coverage::Rule);
+    }
+
+    #[test]
+    fn every_node_of_a_residual_network_is_on_the_way() {
+        let model = little_resnet(12, 12);
+        let nodes = model.graph.as_ref().unwrap().node.len();
+        let uses = operators(&adapt(model, &Wrapping::default(), 12).unwrap());
+        assert_eq!(uses.iter().map(|u| u.on_path).sum::<usize>(), nodes);
+        assert!(uses.iter().all(|u| u.coverage == Coverage::Rule));
+    }
 }

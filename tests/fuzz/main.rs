@@ -26,7 +26,10 @@ use mutate::Mutator;
 use target::Behaviour;
 
 const THREADS: usize = 2;
-const SECONDS: u64 = 12;
+const SECONDS: u64 = 20;
+/// Inputs of a thread that a test run tries at most: from fixed seeds, so that a run sees the same ones on every machine, or
+/// on a slow one the first of them.
+const INPUTS: usize = 20_000;
 /// Memory that one small input may take at once. The largest is a constant of the attack graph written out; weights
 /// cannot be larger than the file.
 const MOST_MEMORY: usize = 256 << 20;
@@ -77,6 +80,11 @@ fn seconds() -> u64 {
     std::env::var("MDPROP_FUZZ_SECONDS").map_or(SECONDS, |text| text.parse().unwrap())
 }
 
+/// A run by hand goes on until its time is over.
+fn inputs() -> usize {
+    if std::env::var_os("MDPROP_FUZZ_SECONDS").is_some() { usize::MAX } else { INPUTS }
+}
+
 /// When the input that a thread works on was begun, in milliseconds since the start; 0 between inputs.
 static BEGUN: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 
@@ -102,7 +110,7 @@ impl Worker {
         let current = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("current-{}.onnx", self.index));
         let mut tried = 0;
         let mut broken: Vec<(String, String)> = vec![];
-        while self.start.elapsed() < until && broken.len() < 20 {
+        while tried < inputs() && self.start.elapsed() < until && broken.len() < 20 {
             let bytes = mutator.mutant(&mut self.rng, &self.pool);
             if bytes.len() > LARGEST {
                 continue;

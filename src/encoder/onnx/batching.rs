@@ -57,6 +57,9 @@ pub fn settle(runtime: &Runtime, adapted: &Adapted, name: &str) -> Result<Settle
     for image in images.chunks(stride) {
         singly.push(embed(runtime, adapted, name, 1, image, size)?);
     }
+    if let Some(bad) = singly.iter().position(|row| row.iter().any(|v| !v.is_finite())) {
+        return Err(EncoderError::NotFinite { name: name.into(), what: "embedding", sample: bad });
+    }
     let looped = |why: String| Settled {
         model: adapted.with_batch(Dim::Fixed(1)),
         batching: Batching::Looped,

@@ -70,6 +70,7 @@ impl Frame {
         let (channels, colour) = channels(&axes[channel_axis], &declared, wrapping, notes)?;
         let sides = side_axes.map(|axis| axes[axis].clone());
         let sides = settle_sides(sides, &declared, wrapping, image_size, notes)?;
+        check_memory(&batch, channels, sides, image_size, &declared)?;
         let mut dims = declared.clone();
         let lead = dims.len() - 3;
         dims[lead + channel_axis] = Dim::Fixed(channels);
@@ -165,6 +166,29 @@ fn element_type(graph: &GraphProto, value: &ValueInfoProto, notes: &mut Vec<Note
         _ => return refuse(format!("input {}, wanted float32", list_values([value]))),
     }
     Ok(elem_type)
+}
+
+/// Most entries of one batch: 2 GB in float32.
+const MOST_PIXELS: usize = 1 << 29;
+
+fn check_memory(
+    batch: &BatchAxis,
+    channels: usize,
+    sides: [usize; 2],
+    image_size: usize,
+    declared: &[Dim],
+) -> Result<(), OnnxError> {
+    let images = if let BatchAxis::Fixed(n) = batch { *n } else { 1 };
+    let count = |factors: [usize; 4]| factors.iter().try_fold(1usize, |n, factor| n.checked_mul(*factor));
+    let both = [count([images, channels, sides[0], sides[1]]), count([images, 3, image_size, image_size])];
+    if both.iter().all(|n| n.is_some_and(|n| (1..=MOST_PIXELS).contains(&n))) {
+        return Ok(());
+    }
+    refuse(format!(
+        "input {} would be too large or empty in one run, wanted 1 to {MOST_PIXELS} numbers; export the model for smaller \
+         images or a smaller batch",
+        show(declared)
+    ))
 }
 
 fn layout(axes: &[Dim], declared: &[Dim], wrapping: &Wrapping, notes: &mut Vec<Note>) -> Result<Layout, OnnxError> {

@@ -194,11 +194,11 @@ impl<'de> Deserialize<'de> for Extent {
         let wanted = "a whole number of pixels, or [height, width]";
         let numbers = deserializer.deserialize_any(Numbers { wanted })?;
         let sides: Option<Vec<usize>> =
-            numbers.iter().map(|v| (v.fract() == 0.0 && (1.0..=65_536.0).contains(v)).then_some(*v as usize)).collect();
+            numbers.iter().map(|v| (v.fract() == 0.0 && (1.0..=8192.0).contains(v)).then_some(*v as usize)).collect();
         match sides.as_deref() {
             Some([side]) => Ok(Self([*side; 2])),
             Some([h, w]) => Ok(Self([*h, *w])),
-            _ => Err(de::Error::custom(format!("{numbers:?} is not {wanted}, 1 to 65536"))),
+            _ => Err(de::Error::custom(format!("{numbers:?} is not {wanted}, 1 to 8192"))),
         }
     }
 }

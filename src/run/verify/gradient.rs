@@ -8,14 +8,14 @@
 use rayon::prelude::*;
 
 use super::subject::{Gradient, Subject};
-use super::{Request, check};
+use super::{Differences, Request, check};
 use crate::batch::Images;
 use crate::encoder::onnx::probe::Rewriting;
 use crate::onnx::Dim;
+use crate::onnx::attack_graph::written_out;
 use crate::onnx::describe::multiplications;
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{inline, opset};
 use crate::progress::Cancelled;
 use crate::record::Check;
 use crate::rng;
@@ -27,12 +27,14 @@ const LEAST_COSINE: f64 = 0.999;
 const LARGEST_SCALE_ERROR: f64 = 0.01;
 /// Multiplications that the interpreter may spend on one kind of image: about a minute on two cores.
 const INTERPRETER_BUDGET: u64 = 20_000_000_000;
+/// Fewer slopes than these say little.
+const LEAST_SLOPES: usize = 16;
 /// Step in float64: far above its rounding, far below any kink.
 const STEP_64: f64 = 1e-6;
 /// Steps in float32, from coarse (kinks, curvature) to fine (rounding).
-const STEPS_32: [f32; 6] = [8e-3, 4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4];
+const STEPS_32: [f32; 8] = [2e-3, 1e-3, 5e-4, 2.5e-4, 1.2e-4, 6e-5, 3e-5, 1.5e-5];
 /// Above this disagreement between two steps, float32 differences say little.
-const VAGUE: f64 = 0.02;
+const VAGUE: f64 = 0.005;
 
 /// Slopes by the gradient and by differences, one pair for each image and direction.
 struct Slopes {
@@ -58,28 +60,41 @@ pub(super) fn compare(
         return Ok(check(&name, false, format!("the gradient of image {image} is not finite")));
     }
     let [_, directions] = request.images_and_directions;
-    let exact = Exact::new(subject, images, found);
-    let slopes = match &exact {
-        Ok(exact) if exact.affordable(images.len(), directions) > 0 => {
-            exact.slopes(request, images.len(), exact.affordable(images.len(), directions))?
-        }
-        _ => {
-            let coarse = in_float32(request, subject, images, found, directions)?;
-            match &exact {
+    let exact = match request.differences {
+        Differences::Float32 => Err("float32 was asked for".into()),
+        _ => Exact::new(subject, images, found),
+    };
+    let forced = request.differences == Differences::Float64;
+    let (slopes, unable) = match exact {
+        Err(reason) => (in_float32(request, subject, images, found, directions)?, Some(reason)),
+        Ok(exact) => match exact.affordable(images.len(), directions, forced) {
+            0 => {
+                let coarse = in_float32(request, subject, images, found, directions)?;
                 // Float32 cannot tell: a few directions in float64, whatever they cost.
-                Ok(exact) if !judge(&coarse).0 && coarse.vague.is_some_and(|v| v > VAGUE / 4.0) => {
-                    exact.slopes(request, images.len().min(2), 2)?
-                }
-                _ => coarse,
+                let unclear = !judge(&coarse).0 && coarse.vague.is_some_and(|v| v > VAGUE);
+                if unclear { or_coarse(exact.slopes(request, images.len().min(2), 2), coarse)? } else { (coarse, None) }
             }
-        }
+            directions => match exact.slopes(request, images.len(), directions) {
+                Err(RunError::Onnx(reason)) if !forced => {
+                    let all = request.images_and_directions[1];
+                    (in_float32(request, subject, images, found, all)?, Some(reason.to_string()))
+                }
+                slopes => (slopes?, None),
+            },
+        },
     };
     let (passed, detail) = judge(&slopes);
-    let note = match &exact {
-        Err(reason) => format!(" (not in float64: {reason})"),
-        Ok(_) => String::new(),
-    };
+    let note = unable.map_or(String::new(), |reason| format!(" (not in float64: {reason})"));
     Ok(check(&name, passed, format!("{detail}{note}")))
+}
+
+/// The exact slopes, or the coarse ones and the reason why there are no exact ones.
+fn or_coarse(exact: Result<Slopes, RunError>, coarse: Slopes) -> Result<(Slopes, Option<String>), RunError> {
+    match exact {
+        Ok(exact) => Ok((exact, None)),
+        Err(RunError::Onnx(reason)) => Ok((coarse, Some(reason.to_string()))),
+        Err(other) => Err(other),
+    }
 }
 
 fn judge(slopes: &Slopes) -> (bool, String) {
@@ -119,17 +134,12 @@ struct Exact<'a> {
 }
 
 impl<'a> Exact<'a> {
-    /// Fails with the reason if the interpreter does not know an operator.
+    /// Fails with the reason if the model cannot be lifted.
     fn new(subject: &'a Subject<'_>, images: &'a Images, found: &'a Gradient) -> Result<Self, String> {
-        let plain = inline::functions(subject.adapted.with_batch(Dim::Fixed(1)));
-        let model = plain.and_then(opset::lift).and_then(inline::branches).map_err(|e| e.to_string())?;
+        let model = written_out(subject.adapted.with_batch(Dim::Fixed(1))).map_err(|e| e.to_string())?;
         let cost = multiplications(&model);
         let (pixels, embedding) = (subject.adapted.pixels.as_str(), subject.adapted.embedding.as_str());
-        let exact = Self { model, pixels, embedding, images, found, cost };
-        if cost <= INTERPRETER_BUDGET {
-            exact.loss(0, &exact.image(0)).map_err(|e| e.to_string())?;
-        }
-        Ok(exact)
+        Ok(Self { model, pixels, embedding, images, found, cost })
     }
 
     fn image(&self, i: usize) -> Vec<f64> {
@@ -146,10 +156,14 @@ impl<'a> Exact<'a> {
         Ok(row.iter().zip(target).map(|(e, t)| (e - f64::from(*t)).powi(2)).sum())
     }
 
-    /// Directions of each image that the budget allows, at most `wanted`.
-    fn affordable(&self, images: usize, wanted: usize) -> usize {
-        let one = self.cost.max(1).saturating_mul(2 * images as u64);
-        wanted.min((INTERPRETER_BUDGET / one) as usize)
+    /// Directions of each image that the budget allows, at most `wanted`; 0 if they would be too few to mean something.
+    fn affordable(&self, images: usize, wanted: usize, forced: bool) -> usize {
+        if forced {
+            return wanted;
+        }
+        let slopes = (INTERPRETER_BUDGET / self.cost.max(1).saturating_mul(2)) as usize;
+        let enough = LEAST_SLOPES.min(images * wanted);
+        if slopes >= enough { wanted.min((slopes / images.max(1)).max(1)) } else { 0 }
     }
 
     fn slopes(&self, request: &Request<'_>, images: usize, directions: usize) -> Result<Slopes, RunError> {
@@ -230,4 +244,27 @@ pub(super) fn not_zero(found: &Gradient, kind: &str) -> Check {
     let detail =
         format!("{:.2} % of the gradient's entries are exactly zero; {dead} of {n} images have no other", mean * 100.0);
     check(&format!("gradient-not-zero-on-{kind}"), dead == 0, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slopes(gradient: &[f64], differences: &[f64]) -> Slopes {
+        let (gradient, differences) = (gradient.to_vec(), differences.to_vec());
+        Slopes { gradient, differences, how: "by hand".into(), vague: None }
+    }
+
+    #[test]
+    fn a_wrong_direction_a_wrong_size_and_no_number_at_all_fail() {
+        let right = [1.0, -2.0, 0.5, 3.0];
+        assert!(judge(&slopes(&right, &right)).0);
+        assert!(judge(&slopes(&right, &[1.001, -2.002, 0.5, 3.003])).0);
+        let scaled = right.map(|v| 1.05 * v);
+        assert!(!judge(&slopes(&right, &scaled)).0, "the cosine alone would not see it");
+        assert!(!judge(&slopes(&right, &[1.0, -2.0, 0.5, 2.6])).0);
+        assert!(!judge(&slopes(&right, &[f64::NAN; 4])).0);
+        assert!(!judge(&slopes(&[0.0; 4], &right)).0);
+        assert!(!judge(&slopes(&[], &[])).0);
+    }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::RunError;
+use crate::batch::Embeddings;
 use crate::encoder::EncoderError;
 use crate::encoder::onnx::probe::Probe;
 use crate::encoder::onnx::provider::check_placement;
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub batch_size: usize,
     /// Pictures and noise images each, and random directions for each of them.
     pub images_and_directions: [usize; 2],
+    /// Precision of the differences that the gradient is compared with.
+    pub differences: Differences,
     /// Seed of noise, targets and directions.
     pub seed: u64,
     /// Who computes.
@@ -46,6 +49,19 @@ pub struct Request<'a> {
     pub observer: &'a dyn Observer,
     /// Set by Ctrl-C.
     pub cancel: &'a Cancel,
+}
+
+/// What the differences are taken with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Differences {
+    /// Float64 where the model is small enough, float32 else.
+    #[default]
+    Auto,
+    /// Float64, whatever it costs.
+    Float64,
+    /// Float32.
+    Float32,
 }
 
 /// How a model can be attacked.
@@ -126,33 +142,13 @@ pub fn verify(request: &Request<'_>) -> Result<Report, RunError> {
     let subject = Subject::open(&runtime, path, &model, adapted, image_size, request)?;
     let images = pictures::all(request, image_size)?;
     let embeddings = subject.embed(&images.pictures)?;
-    let mut checks = Vec::new();
     let attack = subject.attack(card.straight_through);
-    let built = match &attack {
-        Ok(attack) => Some(attack),
-        Err(error @ (OnnxError::NoRule { .. } | OnnxError::Node { .. })) => {
-            checks.push(check("differentiable", false, error.to_string()));
-            None
-        }
-        Err(_) => None,
-    };
-    if let (None, Err(error)) = (built, &attack)
-        && checks.is_empty()
-    {
-        checks.push(check("differentiable", false, error.to_string()));
-    }
-    checks.push(forward::unchanged(&subject, built, &images.pictures)?);
-    checks.push(forward::batch_changes_nothing(&subject, &images.pictures, &embeddings)?);
-    checks.push(forward::two_runs_equal(&subject, built, &images.pictures, &embeddings)?);
-    if let Some(attack) = built {
-        checks.extend(gradient_checks(request, &subject, attack, &images)?);
-    }
-    checks.push(placement(request, &subject, built)?);
-    let straight_through = built.map(|attack| attack.straight_through().to_vec()).unwrap_or_default();
-    let attackable = match (built, straight_through.is_empty()) {
-        (None, _) => Attackable::GradientFree,
-        (Some(_), true) => Attackable::WhiteBox,
-        (Some(_), false) => Attackable::StraightThrough,
+    let checks = all_checks(request, &subject, &attack, &images, &embeddings)?;
+    let straight_through = attack.as_ref().map(|attack| attack.straight_through().to_vec()).unwrap_or_default();
+    let attackable = match (&attack, straight_through.is_empty()) {
+        (Err(_), _) => Attackable::GradientFree,
+        (Ok(_), true) => Attackable::WhiteBox,
+        (Ok(_), false) => Attackable::StraightThrough,
     };
     let norms: Vec<f64> = (0..embeddings.len()).map(|i| subject::norm(embeddings.row(i))).collect();
     Ok(Report {
@@ -170,6 +166,28 @@ pub fn verify(request: &Request<'_>) -> Result<Report, RunError> {
         no_gradient: attack.err().map(|error| error.to_string()),
         straight_through,
     })
+}
+
+fn all_checks(
+    request: &Request<'_>,
+    subject: &Subject<'_>,
+    attack: &Result<Attack, OnnxError>,
+    images: &pictures::Set,
+    embeddings: &Embeddings,
+) -> Result<Vec<Check>, RunError> {
+    let mut checks = Vec::new();
+    if let Err(error) = attack {
+        checks.push(check("differentiable", false, error.to_string()));
+    }
+    let attack = attack.as_ref().ok();
+    checks.push(forward::unchanged(subject, attack, &images.pictures)?);
+    checks.push(forward::batch_changes_nothing(subject, &images.pictures, embeddings)?);
+    checks.push(forward::two_runs_equal(subject, attack, &images.pictures, embeddings)?);
+    if let Some(attack) = attack {
+        checks.extend(gradient_checks(request, subject, attack, images)?);
+    }
+    checks.push(placement(request, subject, attack)?);
+    Ok(checks)
 }
 
 fn check(name: &str, passed: bool, detail: String) -> Check {
