@@ -33,6 +33,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Write the report of a finished run again.
     Report(ReportArgs),
+    /// Say whether B beats A: two runs, or two models of a run, paired per query.
+    Compare(CompareArgs),
     /// Look at somebody else's ONNX file: what it is, and whether attacks on it can be believed.
     Verify(VerifyArgs),
     /// Every metric of embeddings that another program made.
@@ -213,6 +215,32 @@ pub struct MetricsArgs {
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// A run folder, such as reports/runs/demo.
+    pub run: PathBuf,
+    /// Another run folder of the same data set and queries.
+    pub other: Option<PathBuf>,
+    /// Two models of the one run.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "other")]
+    pub models: Vec<String>,
+    /// How to print; json has the flipped queries too.
+    #[arg(long, value_enum, default_value_t = CompareForm::Text)]
+    pub format: CompareForm,
+}
+
+/// How a comparison is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CompareForm {
+    /// Aligned columns.
+    Text,
+    /// A table for GitHub.
+    Markdown,
+    /// For machines.
+    Json,
 }
 
 /// Arguments of `data`.

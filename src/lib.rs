@@ -12,6 +12,7 @@ pub mod cli;
 pub mod cmd;
 pub mod dataset;
 pub mod digest;
+pub mod drift;
 pub mod encoder;
 #[cfg(feature = "train")]
 pub mod export;

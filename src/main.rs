@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Export(args) => cmd::run::run(&args, cmd::run::Until::Exported),
         Command::Measure(args) => cmd::run::run(&args, cmd::run::Until::Measured),
         Command::Plan(args) => cmd::plan::run(&args),
+        Command::Compare(args) => cmd::compare::run(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Metrics(args) => cmd::metrics::run(&args),

@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+pub mod compare;
 pub mod data;
 pub mod doctor;
 pub mod metrics;

@@ -38,6 +38,7 @@ impl LinearEncoder {
             std: vec![1.0; input[0]],
             provider: "cpu".into(),
             straight_through: vec![],
+            notes: vec![],
         };
         Ok(Self { spec, weight, normalised })
     }

@@ -22,6 +22,8 @@ pub struct EncoderSpec {
     pub std: Vec<f32>,
     /// Which device ran it, as verified: `cpu` or `cuda`.
     pub provider: String,
+    /// What a reader of numbers measured on it should know, such as that a float32 copy was attacked; often nothing.
+    pub notes: Vec<String>,
     /// Nodes whose gradient is a straight-through one, known once a descent was opened. Empty: the gradient is exact.
     pub straight_through: Vec<String>,
 }

@@ -250,19 +250,48 @@ pub fn visit<T: Send>(
     visitor: impl Fn(List<'_>) -> T + Sync,
 ) -> Result<Visited<T>, NeighborError> {
     check(search)?;
-    Ok(visit_tiled(search, Layout::new(search.queries.len(), search.gallery.dim()), &visitor))
+    let layout = Layout::new(search.queries.len(), search.gallery.dim());
+    Ok(visit_tiled(search, layout, Ranks::All, &visitor))
+}
+
+/// [`visit`] for the lists alone: without the ranks of first hits, and so without the second pass that the ranks behind
+/// the ends of the lists cost.
+///
+/// # Errors
+/// Those of [`search`].
+pub fn visit_lists<T: Send>(
+    search: &Search<'_>,
+    visitor: impl Fn(List<'_>) -> T + Sync,
+) -> Result<Vec<T>, NeighborError> {
+    check(search)?;
+    let layout = Layout::new(search.queries.len(), search.gallery.dim());
+    Ok(visit_tiled(search, layout, Ranks::Listed, &visitor).values)
+}
+
+/// Which ranks of first hits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ranks {
+    /// Of all queries.
+    All,
+    /// Those within the lists; the others are given as 0.
+    Listed,
 }
 
 /// [`visit`] of a checked search.
-fn visit_tiled<T: Send>(search: &Search<'_>, layout: Layout, visitor: &(dyn Fn(List<'_>) -> T + Sync)) -> Visited<T> {
+fn visit_tiled<T: Send>(
+    search: &Search<'_>,
+    layout: Layout,
+    ranks: Ranks,
+    visitor: &(dyn Fn(List<'_>) -> T + Sync),
+) -> Visited<T> {
     match search.distance {
-        Distance::Euclidean => visit_euclidean(search, &[], layout, visitor),
+        Distance::Euclidean => visit_euclidean(search, &[], layout, ranks, visitor),
         Distance::Cosine => {
             let gallery = Directions::new(search.gallery);
             let own = (search.queries != search.gallery).then(|| Directions::new(search.queries));
             let queries = own.as_ref().unwrap_or(&gallery);
             let search = Search { queries: &queries.rows, gallery: &gallery.rows, ..*search };
-            visit_euclidean(&search, &queries.zero, layout, visitor)
+            visit_euclidean(&search, &queries.zero, layout, ranks, visitor)
         }
     }
 }
@@ -272,6 +301,7 @@ fn visit_euclidean<T: Send>(
     search: &Search<'_>,
     zero: &[bool],
     layout: Layout,
+    ranks: Ranks,
     visitor: &(dyn Fn(List<'_>) -> T + Sync),
 ) -> Visited<T> {
     let gallery = Points::together(search.gallery, search.gallery_labels);
@@ -306,11 +336,13 @@ fn visit_euclidean<T: Send>(
     let slots = slots.into_inner().expect("no thread panicked");
     let visited = slots.into_iter().map(|slot| slot.expect("every query is visited"));
     let (values, first): (Vec<T>, Vec<FirstHit>) = visited.unzip();
-    let beyond: Vec<u32> = (0..first.len() as u32).filter(|&query| first[query as usize] == FirstHit::Beyond).collect();
-    let mut ranks = first_hit::ranks(search, &gallery, &members, &beyond, layout).into_iter();
+    let is_beyond = |query: &u32| ranks == Ranks::All && first[*query as usize] == FirstHit::Beyond;
+    let beyond: Vec<u32> = (0..first.len() as u32).filter(is_beyond).collect();
+    let mut found = first_hit::ranks(search, &gallery, &members, &beyond, layout).into_iter();
     let mut rank = |first| match first {
         FirstHit::Rank(rank) => rank,
-        FirstHit::Beyond => ranks.next().expect("one for each that is beyond"),
+        FirstHit::Beyond if ranks == Ranks::Listed => 0,
+        FirstHit::Beyond => found.next().expect("one for each that is beyond"),
     };
     let first_hits = first.into_iter().map(&mut rank).collect();
     Visited { values, first_hits }

@@ -1,10 +1,10 @@
 //! Reading attributes, tensors and types of the structs in [`super::proto`], and making them.
 
-use prost::bytes::Bytes;
+use std::collections::HashSet;
 
 use super::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
-    TypeProto, ValueInfoProto, attribute_type, data_type,
+    TypeProto, ValueInfoProto, attribute_type,
 };
 
 /// One axis of a shape.
@@ -118,77 +118,6 @@ impl NodeProto {
     }
 }
 
-impl TensorProto {
-    /// A float32 tensor.
-    pub fn from_f32(name: &str, dims: &[usize], data: &[f32]) -> Self {
-        let raw: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::from_raw(name, data_type::FLOAT, dims, raw)
-    }
-
-    /// An int64 tensor.
-    pub fn from_i64(name: &str, dims: &[usize], data: &[i64]) -> Self {
-        let raw: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::from_raw(name, data_type::INT64, dims, raw)
-    }
-
-    fn from_raw(name: &str, data_type: i32, dims: &[usize], raw: Vec<u8>) -> Self {
-        Self {
-            name: name.into(),
-            data_type,
-            dims: dims.iter().map(|d| *d as i64).collect(),
-            raw_data: Some(Bytes::from(raw)),
-            ..Self::default()
-        }
-    }
-
-    /// Shape; negative sizes (which no valid file has) become 0.
-    pub fn shape(&self) -> Vec<usize> {
-        self.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect()
-    }
-
-    /// The numbers of a float tensor (float32, float16, float64), absent for another element type, for numbers that
-    /// are in another file, and for a tensor that holds fewer or more numbers than its shape says.
-    pub fn to_f32(&self) -> Option<Vec<f32>> {
-        let values = match self.data_type {
-            data_type::FLOAT if self.float_data.is_empty() => self.raw(f32::from_le_bytes)?,
-            data_type::FLOAT => self.float_data.clone(),
-            data_type::DOUBLE if self.double_data.is_empty() => self.raw(|b| f64::from_le_bytes(b) as f32)?,
-            data_type::DOUBLE => self.double_data.iter().map(|v| *v as f32).collect(),
-            data_type::FLOAT16 if self.int32_data.is_empty() => self.raw(|b| half::f16::from_le_bytes(b).to_f32())?,
-            data_type::FLOAT16 => self.int32_data.iter().map(|v| half::f16::from_bits(*v as u16).to_f32()).collect(),
-            _ => return None,
-        };
-        (values.len() == self.shape().iter().product::<usize>()).then_some(values)
-    }
-
-    /// The numbers of an integer tensor (int64, int32, int8, uint8, bool), absent as for [`TensorProto::to_f32`].
-    pub fn to_i64(&self) -> Option<Vec<i64>> {
-        let values = match self.data_type {
-            data_type::INT64 if self.int64_data.is_empty() => self.raw(i64::from_le_bytes)?,
-            data_type::INT64 => self.int64_data.clone(),
-            data_type::INT32 if self.int32_data.is_empty() => self.raw(|b| i64::from(i32::from_le_bytes(b)))?,
-            data_type::INT32 => self.int32_data.iter().map(|v| i64::from(*v)).collect(),
-            data_type::UINT8 | data_type::BOOL if self.int32_data.is_empty() => self.raw(|b: [u8; 1]| b[0].into())?,
-            data_type::INT8 if self.int32_data.is_empty() => self.raw(|b| i8::from_le_bytes(b).into())?,
-            data_type::UINT8 | data_type::INT8 | data_type::BOOL => {
-                self.int32_data.iter().map(|v| i64::from(*v)).collect()
-            }
-            _ => return None,
-        };
-        (values.len() == self.shape().iter().product::<usize>()).then_some(values)
-    }
-
-    /// `raw_data` cut into numbers. An empty tensor has neither raw nor typed data.
-    fn raw<const N: usize, T>(&self, number: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
-        if self.data_location != 0 {
-            return None;
-        }
-        let bytes = self.raw_data.as_deref().unwrap_or_default();
-        let (chunks, rest) = bytes.as_chunks::<N>();
-        rest.is_empty().then(|| chunks.iter().map(|c| number(*c)).collect())
-    }
-}
-
 impl ValueInfoProto {
     /// A tensor value.
     pub fn tensor(name: &str, elem_type: i32, dims: &[Dim]) -> Self {
@@ -239,6 +168,7 @@ impl ModelProto {
 impl GraphProto {
     /// The inputs that are not initialisers (files of IR version 3 list both).
     pub fn true_inputs(&self) -> impl Iterator<Item = &ValueInfoProto> {
-        self.input.iter().filter(|i| !self.initializer.iter().any(|t| t.name == i.name))
+        let initialised: HashSet<&str> = self.initializer.iter().map(|t| t.name.as_str()).collect();
+        self.input.iter().filter(move |i| !initialised.contains(i.name.as_str()))
     }
 }

@@ -7,10 +7,9 @@ use super::access::Dim;
 use super::differentiate;
 use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
-use super::inline;
-use super::opset;
-use super::proto::{AttributeProto, ModelProto};
+use super::proto::{AttributeProto, ModelProto, data_type};
 use super::shape::{Facts, fixed, show};
+use super::{compact, inline, opset, promote, validate, wrap};
 
 /// How distances enter the loss; the same choice as `encoder::Distance`, which a lower layer may not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +65,8 @@ pub struct AttackGraph {
     pub nonzero_share: String,
     /// Output, if asked for: the gradient, `[n, c, h, w]`.
     pub gradient: Option<String>,
+    /// Whether the graph computes in float32 what the model computes, at least in part, in another float type.
+    pub promoted: bool,
     /// Nodes whose gradient is a straight-through estimate, not a gradient. If there are any, every number that the
     /// graph leads to needs a mark.
     pub straight_through: Vec<String>,
@@ -84,10 +85,11 @@ pub struct Signature {
     pub embedding_dim: Option<usize>,
 }
 
-/// Checks that the model is an image encoder: one float32 input `[n, c, h, w]`, one float32 output `[n, d]`.
+/// Checks that the model is an image encoder: one float input `[n, c, h, w]`, one float output `[n, d]`, and no value in
+/// between that no machine holds.
 ///
 /// # Errors
-/// [`OnnxError::Graph`] saying what was found and what is wanted.
+/// [`OnnxError::Graph`] saying what was found and what is wanted; [`OnnxError::Fault`] naming a value that is too large.
 pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
     let fail = |reason: String| Err(OnnxError::Graph(format!("not an image encoder: {reason}")));
     let written_out;
@@ -115,9 +117,12 @@ pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
         ));
     };
     for value in [input, output] {
-        if value.elem_type() != Some(FLOAT) {
-            let got = value.elem_type().map_or("no tensor".into(), super::proto::data_type::name);
-            return fail(format!("`{}` is {got}, wanted float32", value.name));
+        if !value.elem_type().is_some_and(data_type::is_float) {
+            let got = value.elem_type().map_or("no tensor".into(), data_type::name);
+            return fail(format!(
+                "`{}` is {got}, wanted float32; export the model from its float image to its float embedding",
+                value.name
+            ));
         }
     }
     let dims = input.dims().unwrap_or_default();
@@ -126,6 +131,7 @@ pub fn signature(model: &ModelProto) -> Result<Signature, OnnxError> {
     };
     let declared = output.dims();
     let facts = Facts::infer(graph)?;
+    validate::value_sizes(graph, |value| facts.shape(value))?;
     let found = facts.shape(&output.name).map(<[Dim]>::to_vec).or_else(|| declared.clone());
     let embedding_dim = match found.as_deref() {
         None => None,
@@ -145,13 +151,16 @@ pub fn written_out(model: ModelProto) -> Result<ModelProto, OnnxError> {
     inline::branches(opset::lift(inline::functions(model)?)?)
 }
 
-/// Emits the attack graph of a model. Image sizes must be fixed.
+/// Emits the attack graph of a model. Image sizes must be fixed. A model that computes in other float types is attacked
+/// through its float32 copy.
 ///
 /// # Errors
 /// [`OnnxError::Graph`] if the model is no image encoder or its image size is not fixed; [`OnnxError::NoRule`] or
 /// [`OnnxError::Node`] naming the node that cannot be differentiated.
 pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGraph, OnnxError> {
-    let model = inline::functions(model)?;
+    let model = wrap::float32_border(inline::functions(model)?);
+    let promoted = promote::is_needed(&model);
+    let model = compact::widen(if promoted { promote::to_float32(model) } else { model });
     let signature = signature(&model)?;
     let [batch, image @ ..] = signature.input_dims.clone();
     let Some(image) = fixed(&image) else {
@@ -222,12 +231,14 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         gradient_l1,
         nonzero_share,
         gradient,
+        promoted,
         straight_through,
     })
 }
 
-/// The model alone, with its batch size fixed.
-pub fn with_batch_size(mut model: ModelProto, batch_size: usize) -> ModelProto {
+/// The model alone, with its batch size fixed and float32 at its border.
+pub fn with_batch_size(model: ModelProto, batch_size: usize) -> ModelProto {
+    let mut model = wrap::float32_border(model);
     if let (Ok(signature), Some(graph)) = (signature(&model), &mut model.graph) {
         let mut shape = signature.input_dims.to_vec();
         shape[0] = Dim::Fixed(batch_size);

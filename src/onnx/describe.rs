@@ -110,10 +110,11 @@ fn width_of(elem_type: i32) -> u64 {
     }
 }
 
-/// The operators of an adapted model, most frequent first. Counted with functions written out and lifted to today's operator set, since the rules
-/// are written for that.
+/// The operators of an adapted model, most frequent first. Counted after functions and decided branches are written
+/// out and the file is lifted to today's operator set, since the rules are written for that.
 pub fn operators(adapted: &Adapted) -> Vec<OperatorUse> {
-    let lifted = written_out(adapted.model.clone()).unwrap_or_else(|_| adapted.model.clone());
+    let single = adapted.with_batch(Dim::Fixed(1));
+    let lifted = written_out(single.clone()).unwrap_or(single);
     let Some(graph) = &lifted.graph else { return vec![] };
     let path = path(graph, &adapted.pixels, &adapted.embedding);
     let mut uses: BTreeMap<String, (usize, usize, Support)> = BTreeMap::new();

@@ -2,19 +2,11 @@
 
 use super::proto::{NodeProto, data_type};
 
-/// Whether a value of this element type can carry a gradient.
-pub fn is_float(elem_type: i32) -> bool {
-    matches!(elem_type, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | BFLOAT16)
-}
-
 /// Whether arithmetic on this element type is integer arithmetic: division truncates, booleans excluded.
 pub fn is_integer(elem_type: i32) -> bool {
     // uint8, int8, uint16, int16, int32, int64; uint32, uint64.
     matches!(elem_type, 2..=7 | 12 | 13)
 }
-
-/// `TensorProto.DataType` of bfloat16.
-const BFLOAT16: i32 = 16;
 
 /// Element types of a node's outputs, in order; 0 where it cannot be told. `inputs` are those of its inputs, 0 for one
 /// that is unknown or omitted.

@@ -1,12 +1,13 @@
 //! Building a graph node by node: unique names, constants, inputs and outputs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::access::Dim;
 use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     ValueInfoProto, data_type,
 };
+use super::visit;
 
 /// The operator set that new graphs use: the first in which all reductions take their axes as an input.
 pub const OPSET: i64 = 18;
@@ -19,6 +20,8 @@ pub struct GraphBuilder {
     model: ModelProto,
     graph: GraphProto,
     taken: HashSet<String>,
+    /// Constants that are given out again: what they hold, and their names.
+    shared: HashMap<String, String>,
 }
 
 impl GraphBuilder {
@@ -31,20 +34,16 @@ impl GraphBuilder {
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
             ..ModelProto::default()
         };
-        Self { model, graph: GraphProto { name: name.into(), ..GraphProto::default() }, taken: HashSet::new() }
+        let graph = GraphProto { name: name.into(), ..GraphProto::default() };
+        Self { model, graph, taken: HashSet::new(), shared: HashMap::new() }
     }
 
     /// Goes on with an existing model; its names stay as they are and are never given out again.
     pub fn extend(mut model: ModelProto) -> Self {
         let graph = model.graph.take().unwrap_or_default();
         let mut taken = HashSet::new();
-        taken.extend(graph.input.iter().chain(&graph.output).map(|v| v.name.clone()));
-        taken.extend(graph.initializer.iter().map(|t| t.name.clone()));
-        for node in &graph.node {
-            taken.insert(node.name.clone());
-            taken.extend(node.output.iter().cloned());
-        }
-        Self { model, graph, taken }
+        take_names(&graph, &mut taken);
+        Self { model, graph, taken, shared: HashMap::new() }
     }
 
     /// `hint`, with a number behind it if the name is already taken.
@@ -116,11 +115,8 @@ impl GraphBuilder {
 
     /// A float32 constant without axes; equal ones are shared.
     pub fn scalar(&mut self, value: f32) -> String {
-        let name = format!("scalar_{:08x}", value.to_bits());
-        if self.taken.insert(name.clone()) {
-            self.graph.initializer.push(TensorProto::from_f32(&name, &[], &[value]));
-        }
-        name
+        let key = format!("scalar_{:08x}", value.to_bits());
+        self.share(key, |builder, name| builder.constant(name, &[], &[value]))
     }
 
     /// Weights of a depthwise 1×1 convolution that multiplies by `value`, `[channels, 1, 1, 1]`; equal ones are shared.
@@ -136,10 +132,18 @@ impl GraphBuilder {
     /// An int64 list; equal ones are shared.
     pub fn list(&mut self, values: &[i64]) -> String {
         let text: Vec<String> = values.iter().map(i64::to_string).collect();
-        let name = format!("list_{}", text.join("_"));
-        if self.taken.insert(name.clone()) {
-            self.graph.initializer.push(TensorProto::from_i64(&name, &[values.len()], values));
+        self.share(format!("list_{}", text.join("_")), |builder, name| {
+            builder.constant_i64(name, &[values.len()], values)
+        })
+    }
+
+    /// A constant made once. A value of that name that the model brought along is another one.
+    fn share(&mut self, key: String, make: impl FnOnce(&mut Self, &str) -> String) -> String {
+        if let Some(name) = self.shared.get(&key) {
+            return name.clone();
         }
+        let name = make(self, &key);
+        self.shared.insert(key, name.clone());
         name
     }
 
@@ -176,6 +180,17 @@ impl GraphBuilder {
     pub fn finish(mut self) -> ModelProto {
         self.model.graph = Some(self.graph);
         self.model
+    }
+}
+
+/// Names that are taken, also in sub-graphs: a value given the name of an inner one would be hidden there.
+fn take_names(graph: &GraphProto, taken: &mut HashSet<String>) {
+    taken.extend(graph.input.iter().chain(&graph.output).map(|v| v.name.clone()));
+    taken.extend(graph.initializer.iter().map(|t| t.name.clone()));
+    for node in &graph.node {
+        taken.insert(node.name.clone());
+        taken.extend(node.output.iter().cloned());
+        visit::sub_graphs(node).for_each(|inner| take_names(inner, taken));
     }
 }
 

@@ -83,8 +83,7 @@ impl Writer<'_> {
             return fail(&node, "the function calls itself; export the model without functions".into());
         }
         self.check_operator_set(function, &node)?;
-        let scope = self.scope_of(function, &node);
-        let mut scope = scope;
+        let mut scope = self.scope_of(function, &node);
         calls.push(call);
         for inner in &function.node {
             let written = scope.written(inner, &mut self.builder, 0)?;
@@ -101,21 +100,22 @@ impl Writer<'_> {
     }
 
     fn check_operator_set(&self, function: &FunctionProto, node: &NodeProto) -> Result<(), OnnxError> {
-        for own in &function.opset_import {
-            let other = self.imports.iter().find(|o| key(&o.domain, "", "") == key(&own.domain, "", ""));
-            if let Some(other) = other.filter(|o| o.version != own.version) {
+        let onnx =
+            |imports: &[OperatorSetIdProto]| imports.iter().find(|o| key(&o.domain, "", "").0.is_empty()).cloned();
+        match (onnx(&function.opset_import), onnx(self.imports)) {
+            (Some(own), Some(other)) if own.version != other.version => {
                 let reason = format!(
-                    "the function was written for version {} of the operators `{}` and the model for version {}; export \
-                     the model without functions",
-                    own.version, own.domain, other.version
+                    "the function was written for operator set {} and the model for {}; export the model without \
+                     functions",
+                    own.version, other.version
                 );
-                return Err(OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason });
+                Err(OnnxError::Node { node: node.label().into(), op: node.op_type.clone(), reason })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    fn scope_of(&mut self, function: &FunctionProto, node: &NodeProto) -> Scope {
+    fn scope_of(&self, function: &FunctionProto, node: &NodeProto) -> Scope {
         let mut values: HashMap<String, String> = HashMap::new();
         for (inner, outer) in function.output.iter().zip(&node.output).filter(|(_, outer)| !outer.is_empty()) {
             values.insert(inner.clone(), outer.clone());

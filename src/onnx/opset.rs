@@ -1,11 +1,14 @@
 //! Lifting older files to the operator set that the backward pass is written in.
 //!
 //! Most operators of an encoder have not changed their meaning for years; a file is lifted by changing its version
-//! number and moving the few attributes that became inputs. What cannot be lifted so is a clear error.
+//! number and moving the few attributes that became inputs. What cannot be lifted so is a clear error. Fused nodes of
+//! ONNX Runtime are taken apart.
 
+mod fused;
 mod layout;
 mod softmax;
 
+pub(super) use self::fused::FUSED;
 use self::layout::Constants;
 use super::file::OnnxError;
 use super::graph::{GraphBuilder, OPSET};
@@ -41,6 +44,8 @@ const STABLE: &[(&str, i64)] = &[
     ("DepthToSpace", 1),
     ("DequantizeLinear", 10),
     ("Div", 7),
+    // Its ratio became an input in 12; before that see below.
+    ("Dropout", 12),
     ("Einsum", 12),
     ("Elu", 6),
     ("Equal", 7),
@@ -144,15 +149,17 @@ const MOVED: &[(&str, &str, i64)] = &[
     ("ReduceSumSquare", "axes", 18),
 ];
 
-/// Lifts a model to [`OPSET`]; newer files stay as they are.
+/// Lifts a model to [`OPSET`]; newer files stay as they are. ONNX Runtime's fused nodes are taken apart in either.
 ///
 /// # Errors
-/// [`OnnxError::Node`] for a node whose operator changed its meaning since the file's version.
-pub fn lift(mut model: ModelProto) -> Result<ModelProto, OnnxError> {
+/// [`OnnxError::Node`] for a node whose operator changed its meaning since the file's version, and for a fused one whose
+/// activation is not known.
+pub fn lift(model: ModelProto) -> Result<ModelProto, OnnxError> {
     let from = model.opset();
-    if from >= OPSET {
-        return Ok(model);
-    }
+    fused::take_apart(if from >= OPSET { model } else { lift_from(model, from)? })
+}
+
+fn lift_from(mut model: ModelProto, from: i64) -> Result<ModelProto, OnnxError> {
     let constants = model.graph.as_ref().map(layout::constants).unwrap_or_default();
     let nodes = model.graph.as_mut().map(|g| std::mem::take(&mut g.node)).unwrap_or_default();
     let mut builder = GraphBuilder::extend(model);

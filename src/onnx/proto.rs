@@ -63,7 +63,7 @@ pub struct StringStringEntryProto {
     pub value: String,
 }
 
-/// A graph: nodes in topological order. Sparse initialisers (15) and quantisation annotations (14) are not kept.
+/// A graph: nodes in topological order. Quantisation annotations (14) are not kept.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
     /// Nodes in topological order.
@@ -87,6 +87,9 @@ pub struct GraphProto {
     /// Types of inner values, optional.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfoProto>,
+    /// Sparse weights, undecoded: they are counted, to be refused.
+    #[prost(bytes = "bytes", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Bytes>,
     /// String properties.
     #[prost(message, repeated, tag = "16")]
     pub metadata_props: Vec<StringStringEntryProto>,
@@ -198,45 +201,80 @@ pub mod attribute_type {
 }
 
 /// Element types, as in `TensorProto.DataType`.
+#[allow(missing_docs, reason = "the names are those of the format; `NAMES` has ours")]
 pub mod data_type {
-    /// Not known.
     pub const UNDEFINED: i32 = 0;
-    /// 32-bit float.
     pub const FLOAT: i32 = 1;
-    /// Bytes.
     pub const UINT8: i32 = 2;
-    /// Signed bytes.
     pub const INT8: i32 = 3;
-    /// 32-bit integer.
+    pub const UINT16: i32 = 4;
+    pub const INT16: i32 = 5;
     pub const INT32: i32 = 6;
-    /// 64-bit integer.
     pub const INT64: i32 = 7;
-    /// Strings.
     pub const STRING: i32 = 8;
-    /// Booleans.
     pub const BOOL: i32 = 9;
-    /// 16-bit float.
     pub const FLOAT16: i32 = 10;
-    /// 64-bit float.
     pub const DOUBLE: i32 = 11;
-    /// 16-bit float with the exponent of a 32-bit one.
+    pub const UINT32: i32 = 12;
+    pub const UINT64: i32 = 13;
+    pub const COMPLEX64: i32 = 14;
+    pub const COMPLEX128: i32 = 15;
     pub const BFLOAT16: i32 = 16;
+    pub const FLOAT8E4M3FN: i32 = 17;
+    pub const FLOAT8E4M3FNUZ: i32 = 18;
+    pub const FLOAT8E5M2: i32 = 19;
+    pub const FLOAT8E5M2FNUZ: i32 = 20;
+    pub const UINT4: i32 = 21;
+    pub const INT4: i32 = 22;
+    pub const FLOAT4E2M1: i32 = 23;
+    pub const FLOAT8E8M0: i32 = 24;
+    pub const UINT2: i32 = 25;
+    pub const INT2: i32 = 26;
+
+    /// Number, name in messages, and bits of one element (0 for strings).
+    const NAMES: &[(i32, &str, usize)] = &[
+        (FLOAT, "float32", 32),
+        (UINT8, "uint8", 8),
+        (INT8, "int8", 8),
+        (UINT16, "uint16", 16),
+        (INT16, "int16", 16),
+        (INT32, "int32", 32),
+        (INT64, "int64", 64),
+        (STRING, "string", 0),
+        (BOOL, "bool", 8),
+        (FLOAT16, "float16", 16),
+        (DOUBLE, "float64", 64),
+        (UINT32, "uint32", 32),
+        (UINT64, "uint64", 64),
+        (COMPLEX64, "complex64", 64),
+        (COMPLEX128, "complex128", 128),
+        (BFLOAT16, "bfloat16", 16),
+        (FLOAT8E4M3FN, "float8e4m3fn", 8),
+        (FLOAT8E4M3FNUZ, "float8e4m3fnuz", 8),
+        (FLOAT8E5M2, "float8e5m2", 8),
+        (FLOAT8E5M2FNUZ, "float8e5m2fnuz", 8),
+        (UINT4, "uint4", 4),
+        (INT4, "int4", 4),
+        (FLOAT4E2M1, "float4e2m1", 4),
+        (FLOAT8E8M0, "float8e8m0", 8),
+        (UINT2, "uint2", 2),
+        (INT2, "int2", 2),
+    ];
 
     /// The name used in messages.
     pub fn name(value: i32) -> String {
-        match value {
-            FLOAT => "float32".into(),
-            UINT8 => "uint8".into(),
-            INT8 => "int8".into(),
-            INT32 => "int32".into(),
-            INT64 => "int64".into(),
-            STRING => "string".into(),
-            BOOL => "bool".into(),
-            FLOAT16 => "float16".into(),
-            DOUBLE => "float64".into(),
-            BFLOAT16 => "bfloat16".into(),
-            other => format!("element type {other}"),
-        }
+        let known = NAMES.iter().find(|(number, ..)| *number == value);
+        known.map_or_else(|| format!("element type {value}"), |(_, name, _)| name.to_string())
+    }
+
+    /// Bits of one element; absent for strings and for numbers that are no element type.
+    pub fn bits(value: i32) -> Option<usize> {
+        NAMES.iter().find(|(number, _, bits)| *number == value && *bits > 0).map(|(.., bits)| *bits)
+    }
+
+    /// Whether it is a float type that a gradient can flow through.
+    pub fn is_float(value: i32) -> bool {
+        matches!(value, FLOAT | FLOAT16 | BFLOAT16 | DOUBLE)
     }
 }
 

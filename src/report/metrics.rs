@@ -1,6 +1,7 @@
 //! Every metric of the suite, model beside model: of ranked lists, and of the embeddings themselves.
 
-use super::summary::{Condition, SeedMean, Summary, seed_mean};
+use super::seed_mean::{SeedMean, seed_mean};
+use super::summary::{Condition, Summary};
 use super::table::{Table, TableCell, bases_in_words};
 use crate::metric::kind::{Metric, Scope};
 use crate::record::{Estimate, Measurement, Run};
@@ -19,8 +20,9 @@ pub fn geometry(run: &Run, summary: &Summary) -> Vec<Table> {
 }
 
 fn tables(run: &Run, summary: &Summary, what: &str, wanted: impl Fn(Metric) -> bool) -> Vec<Table> {
+    let mut explained: Vec<Metric> = Vec::new();
     let conditions = summary.headline().into_iter().map(|column| &summary.conditions[column]);
-    conditions.filter_map(|condition| table(run, summary, condition, what, &wanted)).collect()
+    conditions.filter_map(|condition| table(run, summary, condition, what, &wanted, &mut explained)).collect()
 }
 
 /// The metrics of some rows, in their order, with recall@k first.
@@ -56,6 +58,7 @@ fn table(
     condition: &Condition,
     what: &str,
     wanted: &impl Fn(Metric) -> bool,
+    explained: &mut Vec<Metric>,
 ) -> Option<Table> {
     let rows: Vec<&Measurement> =
         run.measurements.iter().filter(|m| m.error.is_none() && condition.matches(m)).collect();
@@ -73,7 +76,7 @@ fn table(
         let unit = if about.percent { " %" } else { "" };
         let mut line = vec![
             TableCell::new(format!("{metric}{unit}")),
-            TableCell::new(about.definition),
+            TableCell::new(explanation(*metric, explained)),
             TableCell::new(about.direction.to_string()),
         ];
         for model in &models {
@@ -87,6 +90,16 @@ fn table(
     table.remarks.extend(counts(&shown));
     table.remarks.extend(bases_in_words(shown.iter()));
     (!metrics.is_empty()).then_some(table)
+}
+
+/// What a metric is, said once; of recall@k for the first k.
+fn explanation(metric: Metric, explained: &mut Vec<Metric>) -> &'static str {
+    let once = if let Metric::RecallAt(_) = metric { Metric::RecallAt(1) } else { metric };
+    if explained.contains(&once) {
+        return "";
+    }
+    explained.push(once);
+    metric.about().definition
 }
 
 /// `Images or queries behind a number: 200 to 512.`
@@ -111,7 +124,7 @@ fn cell(metric: Metric, mean: Option<&SeedMean>, rows: &[&Measurement], notes: &
     }
     for found in rows.iter().flat_map(|m| &m.metrics).filter(|m| m.metric == metric && !m.note.is_empty()) {
         let note = match found.estimate {
-            Some(_) => format!("{metric}: {}", found.note),
+            Some(_) => found.note.clone(),
             None => format!("{metric} is undefined: {}", found.note),
         };
         let place = notes.iter().position(|n| *n == note).unwrap_or_else(|| {
@@ -149,6 +162,12 @@ mod tests {
             ["recall@1 %", "recall@2 %", "recall@4 %", "recall@8 %", "map@r %", "hub-skewness"]
         );
         assert!(names(&tables[1]).contains(&"target-rank %".to_string()));
+        // Said once: recall@k for the first k, MAP@R in the first table.
+        let said = |table: &Table, name: &str| {
+            table.rows.iter().find(|row| row[0].text == name).is_some_and(|row| !row[1].text.is_empty())
+        };
+        assert!(said(&tables[0], "recall@1 %") && said(&tables[0], "map@r %") && said(&tables[1], "target-rank %"));
+        assert!(!said(&tables[0], "recall@2 %") && !said(&tables[1], "map@r %"));
     }
 
     #[test]

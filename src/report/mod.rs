@@ -15,6 +15,7 @@ pub mod html;
 pub mod markdown;
 pub mod metrics;
 pub mod robustness;
+pub mod seed_mean;
 pub mod summary;
 pub mod table;
 pub mod terminal;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::summary::{SeedMean, Summary, of_seeds};
+use super::seed_mean::{SeedMean, of_seeds};
+use super::summary::Summary;
 use super::table::{Table, TableCell, bases_in_words};
 use crate::metric::breakdown::{ClassMean, by_class, macro_mean, worst};
 use crate::metric::kind::Metric;
@@ -82,7 +83,7 @@ fn per_model(
         }
         table.rows.push(row);
     }
-    table.remarks.push(format!("{}: {}.", metric.about().formula, metric.about().edges));
+    table.remarks.push(format!("Computed as {}; {}.", metric.about().formula, metric.about().edges));
     table.remarks.extend(bases_in_words(shown.iter()));
     (!shown.is_empty() && !run.queries.is_empty()).then_some(table)
 }
@@ -139,7 +140,7 @@ pub fn areas(run: &Run, summary: &Summary) -> Option<Table> {
         let own: Vec<_> = conditions.filter(|c| c.epsilon_pixels > 0.0).collect();
         let last = own.last().filter(|c| c.answered_by == clean.answered_by)?;
         let wanted = |m: &&Measurement| clean.matches(m) || own.iter().any(|c| c.matches(m));
-        Some((format!("{} to {}", last.attack, last.epsilon), run.measurements.iter().filter(wanted).collect()))
+        Some((last.label(), run.measurements.iter().filter(wanted).collect()))
     };
     let columns: Vec<(String, Vec<&Measurement>)> = summary.families().iter().filter_map(column).collect();
     let of = |trials: &[&Measurement]| {
@@ -244,7 +245,7 @@ mod tests {
         let run = sample::run();
         let summary = Summary::of(&run);
         let table = areas(&run, &summary).unwrap();
-        assert_eq!(table.head, ["model", "single to 24/255", "multi to 24/255"]);
+        assert_eq!(table.head, ["model", "single 24/255", "multi 24/255"]);
         let at = |attack: &str, epsilon: &str| {
             recall(&run, "standard", |m| m.attack == attack && m.epsilon == epsilon, |ranks| ranks[0] == 1)
         };

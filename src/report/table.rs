@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::summary::{Cell, Condition, SeedMean, Summary};
+use super::seed_mean::SeedMean;
+use super::summary::{Cell, Condition, Summary};
 use super::words::ratio;
 use crate::record::{Estimate, Measurement, Run};
 

@@ -7,10 +7,12 @@ use super::RunError;
 use super::models::{OnnxFile, ReadyModel};
 use super::settings::Settings;
 use crate::digest::Digest;
+use crate::encoder::EncoderError;
 use crate::encoder::onnx::Runtime;
 use crate::encoder::onnx::batching::settle;
 use crate::onnx;
-use crate::onnx::wrap::{Adapted, NOTES, adapt};
+use crate::onnx::wrap::{Adapted, NOTES, Note, Source, adapt};
+use crate::onnx::{promote, validate};
 use crate::suite::attack::Branch;
 use crate::suite::card::OnnxCard;
 use crate::suite::plan::PlannedModel;
@@ -30,7 +32,7 @@ pub(super) fn prepare(
     settings: &Settings<'_>,
 ) -> Result<ReadyModel, RunError> {
     let path = &card.onnx;
-    let original = Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.clone(), source })?;
+    let original = digest(path)?;
     let bare = OnnxCard { about: String::new(), onnx: Default::default(), ..card.clone() };
     let made_from = Digest::of_value(&(WRAPPING_VERSION, &original, bare, image_size, runtime.version()));
     let file = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
@@ -38,16 +40,33 @@ pub(super) fn prepare(
         let foreign =
             |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source: Box::new(source) };
         let read = onnx::file::read(path)?;
-        let adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
-        let settled = settle(runtime, &adapted, &model.id)?;
+        let mut adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
+        let mut precision = "attacks are made on a float32 copy, the file itself answers".to_string();
+        let promoted = promote::is_needed(&adapted.model);
+        let settled = match settle(runtime, &adapted, &model.id) {
+            Err(EncoderError::Runtime { reason, .. }) if promoted => {
+                let reason = reason.lines().next().unwrap_or_default();
+                precision =
+                    format!("a float32 copy answers and is attacked, the runtime cannot run the file: {reason}");
+                adapted.model = promote::to_float32(adapted.model);
+                settle(runtime, &adapted, &model.id)?
+            }
+            other => other?,
+        };
         let mut notes = adapted.notes;
         notes.retain(|note| note.key != "batch");
         notes.push(settled.note);
         let mut wrapped = settled.model;
+        if promoted {
+            notes.push(Note::new("precision", "half or double floats", Source::File, precision));
+        }
+        for (tensor, count) in validate::infinite_weights(&wrapped) {
+            notes.push(Note::new("weights", format!("{count} infinities in `{tensor}`"), Source::File, ""));
+        }
         Adapted::store_notes(&mut wrapped, &notes);
         onnx::file::write_atomic(&file, &wrapped)?;
     }
-    let sha256 = Digest::of_file(&file).map_err(|source| RunError::OnnxMissing { path: file.clone(), source })?;
+    let sha256 = digest(&file)?;
     Ok(ReadyModel {
         id: model.id.clone(),
         training: "foreign".into(),
@@ -59,6 +78,17 @@ pub(super) fn prepare(
         curve: vec![],
         straight_through: card.straight_through,
     })
+}
+
+/// The digest of a file, or of a file and those that hold its weights.
+fn digest(path: &Path) -> Result<Digest, RunError> {
+    let of_file = |path: &Path| {
+        Digest::of_file(path).map_err(|source| RunError::OnnxMissing { path: path.to_path_buf(), source })
+    };
+    let own = of_file(path)?;
+    let parts = onnx::file::parts(path)?;
+    let weights = parts[1..].iter().map(|part| of_file(part)).collect::<Result<Vec<_>, _>>()?;
+    Ok(if weights.is_empty() { own } else { Digest::of_value(&(own, weights)) })
 }
 
 /// The card's prose, the file's digest, and everything that is taken for granted about it.

@@ -1,5 +1,6 @@
 //! Plans become artefacts: execute, resume, report progress.
 
+mod clock;
 pub mod environment;
 pub mod execute;
 pub mod expect;

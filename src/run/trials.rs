@@ -196,6 +196,7 @@ impl Session<'_> {
         let options = OnnxOptions {
             name: Some(name),
             threads: settings.threads,
+            clock: Some(super::clock::since_start),
             batch_size,
             straight_through: self.model.straight_through,
             provider: settings.provider,

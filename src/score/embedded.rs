@@ -75,7 +75,7 @@ impl Embedded<'_> {
             ("labels of the queries", query_labels.len(), queries.len()),
             ("labels of the gallery", gallery_labels.len(), gallery.len()),
         ];
-        for (what, got, wanted) in lengths.into_iter().filter(|(_, got, wanted)| got != wanted) {
+        if let Some((what, got, wanted)) = lengths.into_iter().find(|(_, got, wanted)| got != wanted) {
             return Err(NeighborError::Length { what, got, wanted });
         }
         if let Some((query, index)) =

@@ -21,6 +21,9 @@ const HUB_K: usize = 10;
 /// What faiss returns at most on a GPU, and so where the official code's `mAP_lim` ends.
 const OFFICIAL_LIMIT: usize = 1023;
 
+/// The value of one query: its number, the flags of its list, and R.
+type OfQuery<'a> = &'a dyn Fn(usize, &[bool], usize) -> Option<f64>;
+
 /// The ranked lists of all queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Lists<'a> {
@@ -96,7 +99,7 @@ pub fn of_lists(metrics: &[Metric], lists: &Lists<'_>, seed: u64) -> Vec<MetricE
         let label = lists.query_labels[query];
         lists.found[query].neighbors.iter().map(|&item| lists.gallery_labels[item as usize] == label).collect()
     };
-    let by_query = |metric: Metric, value: &dyn Fn(usize, &[bool], usize) -> Option<f64>| {
+    let by_query = |metric: Metric, value: OfQuery<'_>| {
         let answers = positives.iter().enumerate().filter(|(_, r)| **r > 0);
         let answers = answers.filter_map(|(q, &r)| Some((value(q, &hits(q), r)?, lists.query_labels[q])));
         let (values, labels): (Vec<f64>, Vec<u32>) = answers.unzip();

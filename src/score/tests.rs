@@ -229,6 +229,22 @@ fn an_attack_is_measured_against_the_same_clean_queries() {
 }
 
 #[test]
+fn by_cosine_the_length_of_a_row_does_not_count() {
+    let (rows, labels) = clusters(60, 6, 0.9);
+    let ranking: Vec<Metric> = all_metrics().into_iter().filter(|m| m.scope() == Scope::Ranking).collect();
+    let cosine = |rows: &Embeddings| {
+        let embedded = Embedded { distance: Distance::Cosine, ..alone(rows, &labels) };
+        embedded.measure(&[1, 4], &ranking, 0, 3).unwrap()
+    };
+    // Powers of two change lengths and no rounding.
+    let scale = |i: usize| [0.25, 1.0, 8.0][i / 6 % 3];
+    let data = rows.as_slice().iter().enumerate().map(|(i, v)| v * scale(i)).collect();
+    let scaled = Embeddings::new([60, 6], data).unwrap();
+    assert_eq!(cosine(&rows), cosine(&scaled));
+    assert_ne!(measure(&alone(&rows, &labels)).recall, measure(&alone(&scaled, &labels)).recall);
+}
+
+#[test]
 fn the_same_numbers_whatever_the_threads() {
     let (rows, labels) = clusters(120, 12, 0.9);
     let run = |threads| {

@@ -1,5 +1,7 @@
 //! The exact McNemar test: do two models hit different queries more often than a coin would say?
 
+use super::normal;
+
 /// Queries on which two models disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Discordance {
@@ -54,6 +56,35 @@ impl Discordance {
             }
         }
         (2.0 * (largest + sum.ln()).exp()).min(1.0)
+    }
+}
+
+impl Discordance {
+    /// Queries that a test at level `alpha` (two-sided) would need to see a difference like this one with probability
+    /// `power`, if `queries` queries gave these disagreements. `None` if there is no difference to see.
+    ///
+    /// `n = (z_{1−α/2} √ψ + z_{power} √(ψ − δ²))² / δ²` with ψ the share of disagreements and δ the difference.
+    ///
+    /// ```
+    /// use mdprop::stats::mcnemar::Discordance;
+    ///
+    /// // 10 % disagree, 3 points of difference: about 870 queries.
+    /// let n = Discordance { only_a: 35, only_b: 65 }.queries_needed(1000, 0.05, 0.8).unwrap();
+    /// assert_eq!(n, 870);
+    /// ```
+    ///
+    /// # Source
+    /// Connor 1987, "Sample size for testing differences in proportions for the paired-sample design".
+    pub fn queries_needed(self, queries: usize, alpha: f64, power: f64) -> Option<u64> {
+        let n = queries as f64;
+        let share = (self.only_a + self.only_b) as f64 / n;
+        let difference = (self.only_a as f64 - self.only_b as f64).abs() / n;
+        if difference == 0.0 || !difference.is_finite() {
+            return None;
+        }
+        let (alpha, power) = (normal::quantile(1.0 - alpha / 2.0), normal::quantile(power));
+        let needed = (alpha * share.sqrt() + power * (share - difference * difference).max(0.0).sqrt()) / difference;
+        Some((needed * needed).ceil() as u64)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Uncertainty: intervals and paired tests over plain arrays.
 
 pub mod bootstrap;
+pub mod holm;
 pub mod jackknife;
 pub mod mcnemar;
 pub mod normal;

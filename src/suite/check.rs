@@ -197,6 +197,9 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
 /// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
 fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
     let evaluation = &suite.evaluation;
+    if metric.scope() == Scope::Suite {
+        return vec!["it belongs to several attacks together and is in the report; expect recall@1 of each".into()];
+    }
     let mut problems = Vec::new();
     let measured = match metric {
         Metric::RecallAt(k) => evaluation.recall_at.contains(&k),

@@ -17,6 +17,7 @@ use crate::batch::Images;
 use crate::dataset::ImageSet;
 use crate::dataset::loader::{Loader, LoaderError};
 use crate::digest::Digest;
+use crate::metric::neighbors::NeighborError;
 use crate::network::pretrained::{PretrainedError, apply_pretrained};
 use crate::network::weights::Weights;
 use crate::network::{Network, NetworkError, build};
@@ -81,6 +82,9 @@ pub enum TrainError {
         /// `validation` or `test`.
         split: &'static str,
     },
+    /// The images to choose on cannot be ranked.
+    #[error("selection: {0}")]
+    Selection(#[from] NeighborError),
     /// The loss is NaN or infinite.
     #[error(
         "training: the loss is {loss} in epoch {epoch}, step {step}, on the images {}; lower the learning rate, or look \

@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
 use super::job::to_tensor;
 use super::model::{Model, Pass};
+use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
+use crate::metric::neighbors::{Depth, Distance, NeighborError, Search, visit_lists};
 use crate::suite::attack::Branch;
 use crate::suite::recipe::Selection;
 
 /// Images embedded at once.
 const BATCH: usize = 256;
-/// Queries compared with the whole gallery at once: bounds the similarity matrix.
-const QUERIES: usize = 1024;
 
 /// The images to choose on.
 ///
@@ -44,26 +44,28 @@ pub(super) fn recall_at_1(model: &Model, set: &ImageSet, images: &[usize]) -> Re
             let pixels = to_tensor(&set.images(batch), model.device())?;
             rows.push(model.try_forward(&model.normalize(&pixels), Pass::Eval(Branch::Main))?);
         }
-        let embeddings = Tensor::f_cat(&rows, 0)?;
-        let labels: Vec<i64> = set.labels_of(images).into_iter().map(i64::from).collect();
-        Ok(hits(&embeddings, &Tensor::from_slice(&labels).to_device(model.device())) / images.len() as f64)
+        let embeddings = Tensor::f_cat(&rows, 0)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?;
+        let shape = [images.len(), embeddings.size()[1] as usize];
+        let values = Vec::try_from(&embeddings.f_flatten(0, -1)?)?;
+        let embeddings = Embeddings::new(shape, values).expect("one row for each image");
+        Ok(hits(&embeddings, &set.labels_of(images))? as f64 / images.len() as f64)
     })
 }
 
-/// Number of rows whose nearest other row has their label.
-fn hits(embeddings: &Tensor, labels: &Tensor) -> f64 {
-    let n = embeddings.size()[0];
-    let mut hits = 0.0;
-    for start in (0..n).step_by(QUERIES) {
-        let count = (n - start).min(QUERIES as i64);
-        let similarity = embeddings.narrow(0, start, count).matmul(&embeddings.tr());
-        // Row i is query start + i: that entry is the query itself, on a shifted diagonal.
-        let _ = similarity.narrow(1, start, count).fill_diagonal_(f64::NEG_INFINITY, false);
-        let nearest = similarity.argmax(1, false);
-        let same = labels.index_select(0, &nearest).eq_tensor(&labels.narrow(0, start, count));
-        hits += same.sum(Kind::Double).double_value(&[]);
-    }
-    hits
+/// Number of rows whose nearest other row has their label, ties counted against the model.
+fn hits(embeddings: &Embeddings, labels: &[u32]) -> Result<usize, NeighborError> {
+    let own: Vec<Option<usize>> = (0..labels.len()).map(Some).collect();
+    let search = Search {
+        queries: embeddings,
+        query_labels: labels,
+        gallery: embeddings,
+        gallery_labels: labels,
+        excluded: &own,
+        depth: Depth::Fixed(1),
+        distance: Distance::Cosine,
+    };
+    let hits = visit_lists(&search, |list| list.hits == [true])?;
+    Ok(hits.into_iter().filter(|hit| *hit).count())
 }
 
 #[cfg(test)]
@@ -72,20 +74,22 @@ mod tests {
     use crate::rng;
 
     #[test]
-    fn hits_match_a_naive_search_over_several_blocks() {
-        let (n, d) = (QUERIES + 300, 4);
+    fn hits_match_a_naive_search_by_cosine() {
+        let (n, d) = (700, 4);
         let mut rng = rng::stream(3, "test", &[]);
         let values: Vec<f32> = (0..n * d).map(|_| rng::normal(&mut rng)).collect();
-        let labels: Vec<i64> = (0..n).map(|_| rng::below(&mut rng, 9) as i64).collect();
+        let labels: Vec<u32> = (0..n).map(|_| rng::below(&mut rng, 9) as u32).collect();
         let row = |i: usize| &values[i * d..(i + 1) * d];
-        let dot = |i: usize, j: usize| -> f32 { row(i).iter().zip(row(j)).map(|(a, b)| a * b).sum() };
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let cosine = |i: usize, j: usize| dot(row(i), row(j)) / (dot(row(i), row(i)) * dot(row(j), row(j))).sqrt();
         let naive = (0..n)
             .filter(|&i| {
-                let nearest = (0..n).filter(|&j| j != i).max_by(|&a, &b| dot(i, a).total_cmp(&dot(i, b))).unwrap();
+                let others = (0..n).filter(|&j| j != i);
+                let nearest = others.max_by(|&a, &b| cosine(i, a).total_cmp(&cosine(i, b))).unwrap();
                 labels[nearest] == labels[i]
             })
             .count();
-        let embeddings = Tensor::from_slice(&values).reshape([n as i64, d as i64]);
-        assert_eq!(hits(&embeddings, &Tensor::from_slice(&labels)), naive as f64);
+        let embeddings = Embeddings::new([n, d], values.clone()).unwrap();
+        assert_eq!(hits(&embeddings, &labels).unwrap(), naive);
     }
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput};
 use mdprop::batch::Embeddings;
 use mdprop::metric::kmeans::{KMeans, kmeans};
-use mdprop::metric::neighbors::{Depth, Distance, Search, visit};
+use mdprop::metric::neighbors::{Depth, Distance, Search, visit_lists};
 use mdprop::rng;
 use mdprop::stats::bootstrap::{Resampling, cluster_mean, mean};
 
@@ -52,7 +52,7 @@ const CARS: Size = Size { name: "cars-8131x128", n: 8131, d: 128, classes: 98 };
 const SOP: Size = Size { name: "sop-60502x128", n: 60_502, d: 128, classes: 11_316 };
 const SOP_512: Size = Size { name: "sop-60502x512", d: 512, ..SOP };
 
-/// The `k` nearest of every row, itself left out by its index, and the ranks of the first hits.
+/// The `k` nearest of every row, itself left out by its index.
 fn lists(rows: &Embeddings, labels: &[u32], k: usize) -> Vec<Vec<u32>> {
     let own: Vec<Option<usize>> = (0..rows.len()).map(Some).collect();
     let search = Search {
@@ -64,7 +64,7 @@ fn lists(rows: &Embeddings, labels: &[u32], k: usize) -> Vec<Vec<u32>> {
         depth: Depth::Fixed(k),
         distance: Distance::Euclidean,
     };
-    visit(&search, |list| list.neighbors.to_vec()).expect("finite rows").values
+    visit_lists(&search, |list| list.neighbors.to_vec()).expect("finite rows")
 }
 
 fn neighbors(c: &mut Criterion) {
@@ -89,7 +89,8 @@ fn bootstrap(c: &mut Criterion) {
     c.bench_function("bootstrap/2000x100-classes", |b| b.iter(|| cluster_mean(&values, &classes, Resampling::new(1))));
 }
 
-/// One of our measurements, in a process of its own: prints seconds, peak of resident memory in MiB, and the inertia.
+/// One of our measurements, in a process of its own: prints seconds, processor seconds, peak of resident memory in MiB,
+/// and the inertia.
 #[allow(clippy::print_stdout, reason = "a bench talks to its user")]
 fn measure(arguments: &[String]) {
     let [name, k, path, n, d] = arguments else { panic!("wanted NAME k file n d, got {arguments:?}") };
@@ -102,16 +103,26 @@ fn measure(arguments: &[String]) {
     let size = [CUB, CARS, SOP].into_iter().find(|size| size.n == n).expect("one of the sizes");
     let labels: Vec<u32> = (0..n).map(|i| (i % size.classes) as u32).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("two threads");
-    let start = Instant::now();
+    let (start, spent) = (Instant::now(), processor_seconds());
     if name == "k-means" {
         let found = pool.install(|| kmeans(&rows, &KMeans::new(k, 1))).expect("finite rows");
-        println!("{} {} {}", start.elapsed().as_secs_f64(), peak(), found.inertia);
+        let (wall, spent) = (start.elapsed().as_secs_f64(), processor_seconds() - spent);
+        println!("{wall} {spent} {} {}", peak(), found.inertia);
         return;
     }
     let found = pool.install(|| lists(&rows, &labels, k));
-    println!("{} {} 1", start.elapsed().as_secs_f64(), peak());
+    let (wall, spent) = (start.elapsed().as_secs_f64(), processor_seconds() - spent);
+    println!("{wall} {spent} {} 1", peak());
     let flat: Vec<u8> = found.iter().flatten().flat_map(|i| i.to_le_bytes()).collect();
     std::fs::write(format!("{path}.{k}"), flat).expect("the temporary folder is writable");
+}
+
+/// Processor time that this process has used so far. On a busy machine it tells more than the clock.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields = stat.rsplit(')').next().expect("a name in parentheses").split_whitespace();
+    // User and system time in hundredths of a second.
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
 }
 
 /// Peak of this process's resident memory in MiB.
@@ -123,6 +134,7 @@ fn peak() -> f64 {
 
 /// A Python process that measures peers, one request a line.
 struct Peer {
+    child: std::process::Child,
     ask: std::process::ChildStdin,
     answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
@@ -134,7 +146,8 @@ impl Peer {
         command.args([script, &THREADS.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("MDPROP_PEER_PYTHON starts");
         let answers = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Self { ask: child.stdin.take().expect("piped"), answers }
+        let ask = child.stdin.take().expect("piped");
+        Self { child, ask, answers }
     }
 
     fn answer(&mut self) -> String {
@@ -144,6 +157,14 @@ impl Peer {
     fn ask(&mut self, request: &str) -> Vec<f64> {
         writeln!(self.ask, "{request}").expect("the peer listens");
         numbers(&self.answer())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It has answered everything; an error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -158,12 +179,15 @@ fn ours(request: &str) -> Vec<f64> {
     numbers(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Median seconds, largest peak, last third number.
-fn summary(runs: &[Vec<f64>]) -> (f64, f64, f64) {
-    let mut seconds: Vec<f64> = runs.iter().map(|run| run[0]).collect();
-    seconds.sort_by(f64::total_cmp);
-    let peak = runs.iter().map(|run| run[1]).fold(0.0, f64::max);
-    (seconds[seconds.len() / 2], peak, runs[runs.len() - 1][2])
+/// Medians of the two times, largest peak, last number.
+fn summary(runs: &[Vec<f64>]) -> [f64; 4] {
+    let median = |of: usize| {
+        let mut all: Vec<f64> = runs.iter().map(|run| run[of]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let peak = runs.iter().map(|run| run[2]).fold(0.0, f64::max);
+    [median(0), median(1), peak, runs[runs.len() - 1][3]]
 }
 
 #[allow(clippy::print_stdout, reason = "a bench talks to its user")]
@@ -172,10 +196,8 @@ fn compare(python: &OsStr, filter: &str) {
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let mut peer = Peer::start(python);
     println!("two threads each; {}; medians of {TURNS} in turns", peer.answer());
-    println!(
-        "| work | mdprop s | peer s | times as fast | mdprop MiB | peer MiB | agreement, or inertia ours / peer's |"
-    );
-    println!("|---|---|---|---|---|---|---|");
+    println!("| work | mdprop s | peer s | times as fast | processor s | peer's | ratio | MiB | peer's | agreement |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for size in [CUB, CARS, SOP, SOP_512].into_iter().filter(|size| size.name.contains(filter)) {
         let path = folder.join(size.name);
         write_rows(&path, &clustered(size.n, size.d, size.classes).0);
@@ -186,15 +208,19 @@ fn compare(python: &OsStr, filter: &str) {
             let runs: Vec<[Vec<f64>; 2]> = (0..TURNS).map(|_| [ours(&request), peer.ask(&request)]).collect();
             let side = |side: usize| summary(&runs.iter().map(|run| run[side].clone()).collect::<Vec<_>>());
             let (a, b) = (side(0), side(1));
-            let agreement = if name == "k-means" { a.2 / b.2 } else { b.2 };
+            // Of k-means the ratio of the inertias.
+            let agreement = if name == "k-means" { a[3] / b[3] } else { b[3] };
             println!(
-                "| {} {name} {k} | {:.3} | {:.3} | {:.2} | {:.0} | {:.0} | {agreement:.6} |",
+                "| {} {name} {k} | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {agreement:.6} |",
                 size.name,
-                a.0,
-                b.0,
-                b.0 / a.0,
-                a.1,
-                b.1
+                a[0],
+                b[0],
+                b[0] / a[0],
+                a[1],
+                b[1],
+                b[1] / a[1],
+                a[2],
+                b[2]
             );
         }
     }

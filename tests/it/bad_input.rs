@@ -129,6 +129,7 @@ fn an_expectation_of_something_unmeasured_is_refused() {
         ("map@r", "clean", "40", "40 % is written as 0.4"),
         ("pi-ratio", "single-target", "0.1", "expect it under `clean`"),
         ("retained-share", "clean", "0.1", "only attacks have it"),
+        ("robust-recall@1", "single-target", "0.1", "several attacks together"),
     ] {
         refuses(&expect(metric, attack, bound), &[wanted]);
     }

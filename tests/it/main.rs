@@ -3,14 +3,19 @@
 
 mod bad_input;
 #[cfg(feature = "train")]
+mod compare;
+mod exports;
+#[cfg(feature = "train")]
 mod foreign;
 #[cfg(feature = "train")]
 mod gradients;
+mod hostile;
 mod layering;
 mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
+mod retrieval;
 mod setup;
 mod verify;
 

@@ -238,6 +238,32 @@ fn every_kind_of_trial_has_the_metrics_that_it_can_have() {
 }
 
 #[test]
+fn queries_apart_from_the_gallery_exclude_nothing() {
+    let mut bench = Bench::new();
+    bench.all.retain(|i| i % 2 == 1);
+    let (clean, row) = bench.run(None).unwrap();
+    assert_eq!((row.queries, row.gallery, row.query_classes, row.without_positive), (36, 36, 12, 0));
+    let embed =
+        |list: &[usize]| embed_all(&mut encoder(1), &bench.images, list, 7, &Silent, &Cancel::default()).unwrap();
+    let labels = |list: &[usize]| bench.images.labels_of(list);
+    let embedded = score::Embedded {
+        queries: &embed(&bench.queries),
+        query_labels: &labels(&bench.queries),
+        gallery: &embed(&bench.all),
+        gallery_labels: &labels(&bench.all),
+        protocol: score::Protocol::QueryGallery,
+        distance: crate::metric::neighbors::Distance::Euclidean,
+    };
+    let scores = embedded.measure(&[1, 2, 4], &bench.metrics, 0, 7).unwrap();
+    assert_eq!((scores.recall, scores.metrics), (clean.recall, clean.metrics));
+    // An attack on both sides needs its queries in the gallery.
+    let radius = levels(4);
+    let (goal, method) = (Goal::Untargeted {}, pgd(&radius));
+    let error = bench.run(Some(attack(&goal, &method, &radius, Side::All))).unwrap_err().to_string();
+    assert!(error.contains("an image of the gallery"), "{error}");
+}
+
+#[test]
 fn another_model_may_answer() {
     let bench = Bench::new();
     let (mut crafter, mut answerer) = (encoder(1), encoder(2));

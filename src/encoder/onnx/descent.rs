@@ -66,8 +66,9 @@ impl<'a> OnnxDescent<'a> {
         }
         let size = encoder.batch_size;
         let count = n.div_ceil(size);
-        encoder.ensure_forward(count)?;
+        // In this order: the attack may find that fewer sessions do.
         encoder.ensure_attack(descent.distance, count)?;
+        encoder.ensure_forward(count)?;
         let OnnxEncoder { spec, forward, attacks, input, output, .. } = encoder;
         let missing = || EncoderError::Runtime { name: spec.name.clone(), reason: "no attack session".into() };
         let Attack { names, sessions } = attacks.get_mut(&descent.distance).ok_or_else(missing)?;

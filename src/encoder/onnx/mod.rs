@@ -6,34 +6,42 @@
 
 pub mod batching;
 mod descent;
+mod lanes;
 pub mod probe;
 pub mod provider;
 mod runtime;
 mod session;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 
+pub use lanes::Clock;
 pub use provider::{Provider, ProviderError};
 pub use runtime::Runtime;
+use weights::Weights;
 
 use self::probe::Probe;
 use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{self, AttackGraph, AttackGraphOptions, Dim, LossDistance, OnnxError, attack_graph};
+use crate::onnx::{
+    self, AttackGraph, AttackGraphOptions, Dim, LossDistance, OnnxError, attack_graph, promote, validate, wrap,
+};
 
 /// How to run a file.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
     /// Name for messages; the path if absent.
     pub name: Option<String>,
-    /// Threads to use; does not change any number.
+    /// Threads to use at most; does not change any number.
     pub threads: usize,
+    /// To find out by how many threads attacks gain, when the first one begins; without it, all are used.
+    pub clock: Option<Clock>,
     /// Images in one forward pass; a file with a fixed batch axis overrides it.
     pub batch_size: usize,
     /// Height and width for a file that leaves them open.
@@ -51,6 +59,7 @@ impl Default for OnnxOptions {
         Self {
             name: None,
             threads: 1,
+            clock: None,
             batch_size: 8,
             image_size: None,
             straight_through: false,
@@ -59,6 +68,9 @@ impl Default for OnnxOptions {
         }
     }
 }
+
+/// Most entries of one batch: 2 GB in float32.
+const MOST_PIXELS: usize = 1 << 29;
 
 /// An encoder in an ONNX file.
 #[derive(Debug)]
@@ -70,11 +82,14 @@ pub struct OnnxEncoder {
     output: String,
     batch_size: usize,
     threads: usize,
+    clock: Option<Clock>,
     straight_through: bool,
     provider: Provider,
     scratch: PathBuf,
     forward: Vec<Session>,
     attacks: HashMap<Distance, Attack>,
+    /// Behind the sessions, which are dropped first: they read these.
+    weights: Weights,
 }
 
 /// The attack graph of one distance: its names, and one session per thread.
@@ -85,8 +100,11 @@ struct Attack {
 }
 
 impl OnnxEncoder {
-    /// Opens a file and checks that it is an image encoder: one float32 input `[n, c, h, w]` of fixed `c, h, w`, one
-    /// float32 output `[n, d]`. Runs it once on black images.
+    /// Opens a file and checks that it is an image encoder: one float input `[n, c, h, w]` of fixed `c, h, w`, one
+    /// float output `[n, d]`. Runs it once on black images.
+    ///
+    /// A file in half or double floats answers as it is and is attacked through its float32 copy; if the runtime has no
+    /// kernels for it, the copy answers too. [`EncoderSpec::notes`] says so.
     ///
     /// # Errors
     /// [`EncoderError`] naming the file: missing, not ONNX, truncated, wrong inputs or outputs, or refused by the
@@ -115,6 +133,7 @@ impl OnnxEncoder {
         if let Some(sides) = options.image_size {
             attack_graph::fix_sides(&mut model, sides);
         }
+        let model = wrap::float32_border(model);
         let signature = attack_graph::signature(&model).map_err(|e| unusable(e.to_string()))?;
         let [batch, c, h, w] = &signature.input_dims;
         let (Some(c), Some(h), Some(w)) = (c.fixed(), h.fixed(), w.fixed()) else {
@@ -125,6 +144,15 @@ impl OnnxEncoder {
             )));
         };
         let batch_size = if let Dim::Fixed(n) = batch { *n } else { options.batch_size }.max(1);
+        let pixels = [batch_size, c, h, w].iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if pixels.is_none_or(|n| n == 0 || n > MOST_PIXELS) {
+            let shape = onnx::shape::show(&[batch_size, c, h, w].map(Dim::Fixed));
+            return Err(unusable(format!(
+                "input `{}` would be {shape} in one run, wanted 1 to {MOST_PIXELS} entries; export the model for \
+                 smaller images or a smaller batch",
+                signature.input
+            )));
+        }
         let std = normalisation(&model, c).map_err(&unusable)?;
         let spec = EncoderSpec {
             name: name.into(),
@@ -133,6 +161,7 @@ impl OnnxEncoder {
             std,
             provider: options.provider.name().into(),
             straight_through: vec![],
+            notes: notes(&model),
         };
         let mut encoder = Self {
             runtime: runtime.clone(),
@@ -142,13 +171,15 @@ impl OnnxEncoder {
             output: signature.output,
             batch_size,
             threads: options.threads.max(1),
+            clock: options.clock,
             straight_through: options.straight_through,
             provider: options.provider,
             scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
+            weights: Weights::default(),
         };
-        encoder.forward = vec![encoder.open_forward()?];
+        encoder.open_first()?;
         let black = Images::new([1, c, h, w], vec![0.0; c * h * w]).map_err(|e| encoder.shape_error(e))?;
         let probe = encoder.embed(&black)?;
         let declared = encoder.spec.embedding_dim;
@@ -173,9 +204,27 @@ impl OnnxEncoder {
         self.batch_size
     }
 
-    fn open_forward(&self) -> Result<Session, EncoderError> {
+    /// The first session; tells whether the runtime takes the file at all.
+    fn open_first(&mut self) -> Result<(), EncoderError> {
+        let opened = self.open_forward();
+        let session = match opened {
+            Err(EncoderError::Runtime { reason, .. }) if promote::is_needed(&self.model) => {
+                self.model = promote::to_float32(std::mem::take(&mut self.model));
+                self.spec.notes = vec![format!(
+                    "the runtime cannot run the file as it is ({}): its float32 copy answers and is attacked",
+                    reason.lines().next().unwrap_or_default()
+                )];
+                self.open_forward()?
+            }
+            other => other?,
+        };
+        self.forward = vec![session];
+        Ok(())
+    }
+
+    fn open_forward(&mut self) -> Result<Session, EncoderError> {
         let model = attack_graph::with_batch_size(self.model.clone(), self.batch_size);
-        session::open(&self.runtime, &self.spec.name, &model, self.provider)
+        session::open(&self.runtime, &self.spec.name, &model, self.provider, &mut self.weights)
     }
 
     /// Runs a graph once on zeros and checks in the runtime's profile that the demanded provider computed.
@@ -218,15 +267,24 @@ impl OnnxEncoder {
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         self.spec.straight_through.clone_from(&graph.straight_through);
         let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
-        let encoded = onnx::encode(&graph.model);
-        if self.provider == Provider::Cpu {
-            // The names are still needed, the weights are not: while a session opens, memory is at its peak.
-            graph.model = ModelProto::default();
-        }
         while sessions.len() < wanted {
-            sessions.push(session::open_encoded(&self.runtime, &self.spec.name, &encoded, self.provider)?);
+            sessions.push(session::open(
+                &self.runtime,
+                &self.spec.name,
+                &graph.model,
+                self.provider,
+                &mut self.weights,
+            )?);
         }
-        drop(encoded);
+        if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
+            let lanes = lanes::worth_having(&mut sessions, clock, &self.spec, &graph, self.batch_size)?;
+            if lanes < sessions.len() {
+                sessions.truncate(lanes);
+                self.forward.truncate(lanes);
+                // Measured once: who gains nothing with these sessions gains nothing with the next.
+                self.threads = lanes;
+            }
+        }
         if self.provider != Provider::Cpu && !self.attacks.contains_key(&distance) {
             let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);
             let image = vec![n, c, h, w];
@@ -351,6 +409,22 @@ fn join(name: &str, n: usize, dim: usize, size: usize, pieces: Vec<Vec<f32>>) ->
         return Err(EncoderError::NotFinite { name: name.into(), what: "embedding", sample: bad / dim.max(1) });
     }
     Embeddings::new([n, dim], data).map_err(|source| EncoderError::Shape { name: name.into(), source })
+}
+
+/// What a reader of numbers measured on this file should know.
+fn notes(model: &ModelProto) -> Vec<String> {
+    let mut notes = vec![];
+    if promote::is_needed(model) {
+        notes.push(
+            "the file computes in half or double floats: attacks are made on its float32 copy, the file itself \
+            answers"
+                .into(),
+        );
+    }
+    for (tensor, count) in validate::infinite_weights(model) {
+        notes.push(format!("weights `{tensor}` hold {count} infinities"));
+    }
+    notes
 }
 
 /// The per-channel standard deviation that the exporter wrote down; ones for a foreign file.

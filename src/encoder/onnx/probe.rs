@@ -8,6 +8,8 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorElementType};
 
 use super::provider::{NodeRun, Provider, ProviderError, nodes_of_profile};
+use super::session::Opening;
+use super::weights::Weights;
 use super::{Runtime, session};
 use crate::encoder::EncoderError;
 use crate::onnx::proto::ModelProto;
@@ -41,6 +43,8 @@ pub struct Probe {
     session: Session,
     name: String,
     profiled: Option<PathBuf>,
+    /// Behind the session, which is dropped first: it reads these.
+    _weights: Weights,
 }
 
 impl Probe {
@@ -55,8 +59,10 @@ impl Probe {
         rewriting: Rewriting,
         provider: Provider,
     ) -> Result<Self, EncoderError> {
-        let session = session::open_with(runtime, name, model, rewriting, provider, None)?;
-        Ok(Self { session, name: name.into(), profiled: None })
+        let mut weights = Weights::default();
+        let opening = Opening { rewriting, provider, profile: None };
+        let session = session::open_with(runtime, name, model, &mut weights, &opening)?;
+        Ok(Self { session, name: name.into(), profiled: None, _weights: weights })
     }
 
     /// Opens a session on a file, untouched.
@@ -71,7 +77,7 @@ impl Probe {
     ) -> Result<Self, EncoderError> {
         let name = path.display().to_string();
         let session = session::open_file(runtime, path, rewriting, provider)?;
-        Ok(Self { session, name, profiled: None })
+        Ok(Self { session, name, profiled: None, _weights: Weights::default() })
     }
 
     /// Opens a session that writes down who runs each node, in a file in `scratch` that [`Probe::placement`] reads and
@@ -89,8 +95,10 @@ impl Probe {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = scratch.join(format!("mdprop-profile-{}-{count}", std::process::id()));
-        let session = session::open_with(runtime, name, model, Rewriting::On, provider, Some(&prefix))?;
-        Ok(Self { session, name: name.into(), profiled: Some(prefix) })
+        let mut weights = Weights::default();
+        let opening = Opening { rewriting: Rewriting::On, provider, profile: Some(&prefix) };
+        let session = session::open_with(runtime, name, model, &mut weights, &opening)?;
+        Ok(Self { session, name: name.into(), profiled: Some(prefix), _weights: weights })
     }
 
     /// Runs the graph. `inputs`: name, shape, float32 numbers; they are converted to bytes if the graph wants bytes.

@@ -9,51 +9,73 @@ use ort::value::Tensor;
 use super::Runtime;
 use super::probe::Rewriting;
 use super::provider::{CUDA_FIX, Provider, ProviderError};
+use super::weights::{self, Weights};
 use crate::encoder::EncoderError;
+use crate::onnx::graph::OPSET;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{self};
+use crate::onnx::split;
 
 /// Turns an error of the runtime into ours.
 pub(super) fn failed<R>(name: &str) -> impl Fn(ort::Error<R>) -> EncoderError + '_ {
     move |e| EncoderError::Runtime { name: name.into(), reason: e.message().to_string() }
 }
 
-/// Opens a session of one thread on a model in memory. Parallelism is over sub-batches, see
-/// [`super::OnnxEncoder`].
+/// Opens a session of one thread on a model in memory. Large weights are handed over, not copied; sessions of one model
+/// share them. Parallelism is over sub-batches, see [`super::OnnxEncoder`].
 pub(super) fn open(
     runtime: &Runtime,
     name: &str,
     model: &ModelProto,
     provider: Provider,
+    weights: &mut Weights,
 ) -> Result<Session, EncoderError> {
-    open_with(runtime, name, model, Rewriting::On, provider, None)
+    open_with(runtime, name, model, weights, &Opening { rewriting: Rewriting::On, provider, profile: None })
 }
 
-/// As [`open`], for a model that is already encoded.
-pub(super) fn open_encoded(
-    runtime: &Runtime,
-    name: &str,
-    model: &[u8],
-    provider: Provider,
-) -> Result<Session, EncoderError> {
-    let builder = builder(runtime, Rewriting::On).map_err(failed(name))?;
-    on_provider(name, builder, provider)?.commit_from_memory(model).map_err(failed(name))
+/// How a session is opened.
+pub(super) struct Opening<'a> {
+    /// Whether the runtime may rewrite the graph.
+    pub rewriting: Rewriting,
+    /// Where it runs.
+    pub provider: Provider,
+    /// Beginning of the file name of a profile, if one is wanted.
+    pub profile: Option<&'a Path>,
 }
 
-/// As [`open`], with the runtime's rewriting on or off, and with a profile whose file name begins with `profile`.
+/// As [`open`], with all choices.
 pub(super) fn open_with(
     runtime: &Runtime,
     name: &str,
     model: &ModelProto,
-    rewriting: Rewriting,
-    provider: Provider,
-    profile: Option<&Path>,
+    weights: &mut Weights,
+    opening: &Opening<'_>,
 ) -> Result<Session, EncoderError> {
-    let mut builder = on_provider(name, builder(runtime, rewriting).map_err(failed(name))?, provider)?;
-    if let Some(prefix) = profile {
+    let (graph, large) = split::split(model, "weights", |tensor| weights::element_type(tensor.data_type).is_some());
+    let graph = split::encode_within(&graph, split::MESSAGE_LIMIT)
+        .map_err(|e| EncoderError::Unusable { name: name.into(), reason: e.to_string() })?;
+    let builder = builder(runtime, opening.rewriting).map_err(failed(name))?;
+    let mut builder = on_provider(name, builder, opening.provider)?;
+    if let Some(prefix) = opening.profile {
         builder = builder.with_profiling(prefix).map_err(failed(name))?;
     }
-    builder.commit_from_memory(&onnx::encode(model)).map_err(failed(name))
+    for weight in &large {
+        if let Some(value) = weights.value(weight).map_err(failed(name))? {
+            builder = builder.with_external_initializer(&weight.name, value).map_err(failed(name))?;
+        }
+    }
+    let opened = builder.commit_from_memory(&graph);
+    opened.map_err(|e| EncoderError::Runtime { name: name.into(), reason: explained(e.message(), model) })
+}
+
+/// The runtime's words, and what to do where they do not say.
+fn explained(reason: &str, model: &ModelProto) -> String {
+    if reason.contains("opset") && model.opset() > OPSET {
+        return format!(
+            "the file uses operator set {}, export it again with opset {OPSET} if that is too new ({reason})",
+            model.opset()
+        );
+    }
+    reason.into()
 }
 
 /// Opens a session on a file as it is.

@@ -53,6 +53,7 @@ fn moved(image: usize, by: f32) -> Moved {
         embedding_dim: 5,
         std: vec![1.0; 3],
         provider: "cpu".into(),
+        notes: vec![],
         straight_through: vec![],
     };
     Moved { spec, model: model(), image, by, seen: 0 }

@@ -8,7 +8,7 @@ use super::kernel::{Hits, Side, Tally, Tile};
 use super::panels::{Panels, WIDTH, least_score, mean, most_score};
 use super::points::Points;
 use super::sweep::Layout;
-use super::{Depth, Distance, Search, canonical_distance, visit_tiled};
+use super::{Depth, Distance, Ranks, Search, canonical_distance, visit_tiled};
 
 /// Panels of queries that a thread takes at once, and of gallery points that it looks at together.
 const ROW_PANELS: usize = 2;
@@ -56,6 +56,9 @@ pub(super) fn ranks(
     queries: &[u32],
     layout: Layout,
 ) -> Vec<u32> {
+    if queries.is_empty() {
+        return vec![];
+    }
     let hits = nearest_of_class(search, members, queries, layout);
     let centre = mean(gallery.len(), search.gallery.dim(), |i| gallery.row(i));
     let columns = Panels::new(gallery.len(), |i| gallery.row(i), &centre);
@@ -98,6 +101,7 @@ fn nearest_of_class(search: &Search<'_>, members: &Members, queries: &[u32], lay
                 distance: Distance::Euclidean,
             },
             layout,
+            Ranks::Listed,
             &|list| list.distance(0),
         );
         places.iter().zip(found.values).for_each(|(&place, distance)| nearest[place] = distance);

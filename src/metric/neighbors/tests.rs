@@ -33,7 +33,7 @@ fn search_tiled(search: Search<'_>, layout: Layout) -> Vec<Found> {
     let keep = |list: List<'_>| {
         (list.neighbors.to_vec(), (0..list.neighbors.len()).map(|place| list.distance(place)).collect())
     };
-    let visited = visit_tiled(&search, layout, &keep);
+    let visited = visit_tiled(&search, layout, Ranks::All, &keep);
     let found = visited.values.into_iter().zip(visited.first_hits);
     found.map(|((neighbors, distances), first_hit)| Found { neighbors, distances, first_hit }).collect()
 }

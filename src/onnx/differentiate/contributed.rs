@@ -60,7 +60,7 @@ fn fused_matmul(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), O
     if tape.shape(node, a)?.len() < 2 || tape.shape(node, b)?.len() < 2 {
         return Err(tape.unsupported(node, "an operand is a vector; only matrices have a rule"));
     }
-    let (trans_a, trans_b) = (node.int("transA", 0), node.int("transB", 0));
+    let [trans_a, trans_b] = ["transA", "transB"].map(|name| i64::from(node.int(name, 0) != 0));
     let alpha = node.float("alpha", 1.0);
     let product = |tape: &mut Tape<'_>, x: &str, y: &str, turned: [i64; 2]| {
         let flags = vec![

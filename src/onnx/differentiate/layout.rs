@@ -128,7 +128,7 @@ fn cumulative_sum(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(),
     let (value, axis) = (tape.input(node, 0)?, tape.input(node, 1)?);
     let attributes = vec![
         AttributeProto::int("exclusive", node.int("exclusive", 0)),
-        AttributeProto::int("reverse", 1 - node.int("reverse", 0)),
+        AttributeProto::int("reverse", i64::from(node.int("reverse", 0) == 0)),
     ];
     let gradient = tape.node("CumSum", &[dy, axis], attributes);
     tape.add(value, gradient);

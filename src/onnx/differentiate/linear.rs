@@ -13,7 +13,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[("Einsum", einsum), ("Gemm", gemm), 
 /// `y = alpha · A' B' + beta · C`, where `'` may turn a matrix.
 fn gemm(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxError> {
     let (a, b) = (tape.input(node, 0)?, tape.input(node, 1)?);
-    let (trans_a, trans_b) = (node.int("transA", 0), node.int("transB", 0));
+    let [trans_a, trans_b] = ["transA", "transB"].map(|name| i64::from(node.int(name, 0) != 0));
     let alpha = AttributeProto::float("alpha", node.float("alpha", 1.0));
     let flags =
         |a: i64, b: i64| vec![alpha.clone(), AttributeProto::int("transA", a), AttributeProto::int("transB", b)];

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{CONTRIBUTED, FAMILIES, contributed, straight};
 use crate::onnx::graph::OPSET;
+use crate::onnx::opset::FUSED;
 
 /// What a user should know about an operator: what is refused, and what counts as the gradient where there is none or
 /// there are several.
@@ -88,6 +89,9 @@ pub fn operators_markdown() -> String {
         "\nOperators of ONNX Runtime, from exports that it optimised:\n\n| Operator | Notes |\n|---|---|\n"
     );
     rows(&mut text, contributed::RULES.iter().map(|(op, _)| format!("{CONTRIBUTED}.{op}")), NOTES);
+    for (fused, part) in FUSED {
+        let _ = writeln!(text, "| {CONTRIBUTED}.{fused} | taken apart: `{part}`, sum, activation |");
+    }
     text.push_str(
         "\n## Without a gradient: straight-through estimates\n\n\
          These are constant almost everywhere, and an error by default. With `straight_through = true` an estimate takes\n\

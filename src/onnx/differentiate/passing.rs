@@ -1,9 +1,8 @@
 //! Operators that hand their input on.
 
 use super::{Rule, Tape};
-use crate::onnx::element::is_float;
 use crate::onnx::file::OnnxError;
-use crate::onnx::proto::NodeProto;
+use crate::onnx::proto::{NodeProto, data_type};
 
 pub(super) const RULES: &[(&str, Rule)] = &[("Cast", cast), ("Dropout", dropout), ("Identity", identity)];
 
@@ -15,7 +14,7 @@ fn identity(tape: &mut Tape<'_>, node: &NodeProto, dy: &str) -> Result<(), OnnxE
 
 /// Whether the node rounds to integers or truth values, which has no gradient.
 pub(super) fn casts_to_integers(node: &NodeProto) -> bool {
-    node.op_type == "Cast" && !is_float(i32::try_from(node.int("to", 0)).unwrap_or(0))
+    node.op_type == "Cast" && !data_type::is_float(i32::try_from(node.int("to", 0)).unwrap_or(0))
 }
 
 /// Between float types; the gradient takes the type of the value.

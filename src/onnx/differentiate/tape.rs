@@ -216,9 +216,35 @@ impl<'a> Tape<'a> {
         self.channel_factors.remove(value)
     }
 
-    /// The shape of a forward value, or an error naming the node that needs it.
+    /// The shape of a forward value, or an error naming the node that needs it and the one that hides it.
     pub fn shape(&self, node: &NodeProto, value: &str) -> Result<&'a [Dim], OnnxError> {
-        self.facts.shape(value).ok_or_else(|| self.unsupported(node, format!("the shape of `{value}` cannot be told")))
+        self.facts.shape(value).ok_or_else(|| {
+            let unknown = format!("the shape of `{value}` cannot be told");
+            match self.hides_shape(value) {
+                Some(cause) if inline::refusal(cause).is_some() => {
+                    self.unsupported(cause, inline::refusal(cause).unwrap_or_default())
+                }
+                Some(cause) if !cause.output.iter().any(|o| o == value) => {
+                    let reason =
+                        format!("{unknown}, because that of node `{}` ({}) cannot", cause.label(), cause.op_type);
+                    self.unsupported(node, reason)
+                }
+                _ => self.unsupported(node, unknown),
+            }
+        })
+    }
+
+    /// The first node on the way to `value` whose result has no known shape although its inputs have.
+    fn hides_shape(&self, value: &str) -> Option<&'a NodeProto> {
+        let mut maker = &self.nodes[*self.makers.get(value)?];
+        for _ in 0..self.nodes.len() {
+            let mut inputs = maker.input.iter().filter(|i| !i.is_empty());
+            match inputs.find(|i| self.facts.shape(i).is_none()).and_then(|i| self.makers.get(i)) {
+                Some(earlier) => maker = &self.nodes[*earlier],
+                None => return Some(maker),
+            }
+        }
+        Some(maker)
     }
 
     /// An error about this node.
@@ -294,7 +320,9 @@ impl<'a> Tape<'a> {
         if from == to {
             return Ok(gradient.to_string());
         }
-        let lead = from.len() - to.len();
+        let lead = from.len().checked_sub(to.len());
+        let lead =
+            lead.ok_or_else(|| self.unsupported(node, format!("{} is no broadcast of {}", show(from), show(to))))?;
         let spread = |axis: &usize| *axis < lead || (to[axis - lead] == Dim::Fixed(1) && from[*axis] != Dim::Fixed(1));
         let axes: Vec<i64> = (0..from.len()).filter(spread).map(|a| a as i64).collect();
         let mut gradient = gradient.to_string();

@@ -34,7 +34,7 @@ fn operand(call: &Call<'_>, i: usize, flag: &str) -> Result<Tensor, OnnxError> {
     Ok(if call.node.int(flag, 0) == 0 { t.clone() } else { turn(t) })
 }
 
-fn gemm(call: &Call<'_>) -> Result<Tensor, OnnxError> {
+pub(super) fn gemm(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let (a, b) = (operand(call, 0, "transA")?, operand(call, 1, "transB")?);
     let alpha = f64::from(call.node.float("alpha", 1.0));
     let y = matmul(call, &a, &b)?.map(|v| v * alpha);

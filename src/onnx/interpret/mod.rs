@@ -1,4 +1,5 @@
-//! A plain float64 interpreter of ONNX graphs: naive loops, one thread, for checks only.
+//! A plain float64 interpreter of ONNX graphs: naive loops, one thread, for checks and for
+//! the constant parts of a graph.
 //!
 //! It shares no code with ONNX Runtime, so that agreement of the two means something, and its float64 forward pass
 //! is what central differences are taken of (ONNX Runtime's CPU provider has no float64 convolution).
@@ -6,6 +7,7 @@
 mod attention;
 mod elementwise;
 mod functions;
+mod fused;
 mod indexing;
 mod integers;
 mod layout;
@@ -135,8 +137,9 @@ pub(super) fn visit(
 ) -> Result<Vec<Tensor>, OnnxError> {
     let call = Call { node, opset, inputs, types };
     type Family = fn(&Call<'_>) -> Result<Option<Tensor>, OnnxError>;
-    let families: [Family; 7] = [
+    let families: [Family; 8] = [
         attention::visit,
+        fused::visit,
         integers::visit,
         elementwise::visit,
         functions::visit,

@@ -101,7 +101,7 @@ fn weights<'a>(call: &Call<'a>, image: &Image<'_>) -> Result<&'a Tensor, OnnxErr
     Ok(weight)
 }
 
-fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
+pub(super) fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let image = Image::of(call)?;
     let weight = weights(call, &image)?;
     let w = Window::of(call.node, image.spatial, &weight.shape[2..])?;

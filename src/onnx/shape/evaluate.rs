@@ -14,8 +14,35 @@ use crate::onnx::proto::{NodeProto, TensorProto, data_type};
 /// Most entries of one input or output of an evaluated node.
 const MOST_ENTRIES: usize = 1 << 22;
 
-/// Most entries that all evaluated nodes of a graph may read, write and combine: about a second of work.
-const MOST_WORK: usize = 1 << 26;
+/// Entries read, written and combined by the evaluated nodes of a graph so far. Shape arithmetic has an account of its
+/// own, so that large weights cannot use it up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Work {
+    small: usize,
+    large: usize,
+}
+
+impl Work {
+    /// Most work of a node that counts as small.
+    const SMALL: usize = 1 << 14;
+    /// Most work of all small nodes.
+    const MOST_SMALL: usize = 1 << 28;
+    /// Most work of all others: about a second.
+    const MOST_LARGE: usize = 1 << 26;
+
+    /// Whether the work may be done; if so it counts.
+    fn allow(&mut self, cost: usize) -> bool {
+        let (account, most) = match cost {
+            0..=Self::SMALL => (&mut self.small, Self::MOST_SMALL),
+            _ => (&mut self.large, Self::MOST_LARGE),
+        };
+        let allowed = cost <= most - *account;
+        if allowed {
+            *account += cost;
+        }
+        allowed
+    }
+}
 
 /// Operators that are evaluated. Others are not needed for shapes and weights.
 const EVALUATED: &[&str] = &[
@@ -125,7 +152,7 @@ pub(super) fn results(facts: &mut Facts, node: &NodeProto, shapes: &[Vec<Dim>]) 
         return Some(vec![(output.clone(), tensor)]);
     }
     let cost = cost(facts, node, shapes)?;
-    facts.work = facts.work.checked_add(cost).filter(|work| *work <= MOST_WORK)?;
+    facts.work.allow(cost).then_some(())?;
 
     let types: Vec<i32> = node.input.iter().map(|name| facts.elem_type(name).unwrap_or(0)).collect();
     let tensors: Vec<Option<Tensor>> = node
@@ -244,6 +271,14 @@ mod tests {
             net.op("NonZero", &[&high])
         });
         assert_eq!(mask.unwrap(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn large_weights_do_not_use_up_the_account_of_shapes() {
+        let mut work = Work::default();
+        assert!(work.allow(Work::MOST_LARGE) && !work.allow(Work::SMALL + 1));
+        assert!(work.allow(Work::SMALL));
+        assert!(!Work::default().allow(usize::MAX));
     }
 
     #[test]

@@ -75,7 +75,11 @@ fn without_shape(inputs: &Inputs<'_>) -> Result<Shapes, OnnxError> {
                 let whole = tensor.to_i64().map(|v| v.into_iter().map(|n| n as f64).collect::<Vec<_>>());
                 whole.or_else(|| Some(tensor.to_f32()?.into_iter().map(f64::from).collect()))?.first().copied()
             };
-            let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else { return Ok(None) };
+            let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else {
+                // Up to a size that is known by name, from 0 and by ones.
+                let symbol = inputs.sizes(1).filter(|_| number(0) == Some(0.0) && number(2) == Some(1.0));
+                return Ok(symbol.map(|shape| vec![shape]));
+            };
             let count = ((limit - start) / step).ceil();
             if !count.is_finite() {
                 return Err(inputs.fail(format!("from {start} to {limit} by {step}")));
@@ -306,6 +310,9 @@ pub(crate) fn pads(inputs: &Inputs<'_>, rank: usize) -> Result<Option<Vec<[i64; 
     };
     if pads.len() != 2 * axes.len() {
         return Err(inputs.fail(format!("{} pads for {} axes, wanted two each", pads.len(), axes.len())));
+    }
+    if let Some(pad) = pads.iter().find(|p| p.unsigned_abs() > super::LARGEST as u64) {
+        return Err(inputs.fail(format!("a pad of {pad}")));
     }
     let mut result = vec![[0, 0]; rank];
     for (i, axis) in axes.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::onnx::file::OnnxError;
 
 pub(super) fn shape(inputs: &Inputs<'_>) -> Result<Option<Vec<Dim>>, OnnxError> {
     match (inputs.node.op_type.as_str(), inputs.node.is_onnx()) {
-        ("Gemm", true) => gemm(inputs),
+        ("Gemm", true) | ("FusedGemm", false) => gemm(inputs),
         ("MatMul", true) => matmul(inputs),
         ("Einsum", true) => einsum(inputs),
         ("FusedMatMul", false) => fused_matmul(inputs),

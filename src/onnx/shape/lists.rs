@@ -70,6 +70,7 @@ pub(super) fn result(inputs: &Inputs<'_>) -> Option<Vec<Entry>> {
         "Sub" => arithmetic(inputs, |a, b| (*b == Entry::Known(0)).then(|| a.clone()))?,
         "Mul" => arithmetic(inputs, |a, b| Some(Entry::of(&symbol::product([&a.dim()?, &b.dim()?])?)))?,
         "Div" => arithmetic(inputs, |a, b| Some(Entry::of(&symbol::quotient(&a.dim()?, &b.dim()?)?)))?,
+        "Max" | "Min" if inputs.node.input.len() == 2 => arithmetic(inputs, |a, b| (a == b).then(|| a.clone()))?,
         // A size is never negative, which settles the one comparison that exporters make: with −1.
         "Equal" => arithmetic(inputs, |a, b| match (a, b) {
             (Entry::Known(a), Entry::Known(b)) => Some(Entry::Known(i64::from(a == b))),

@@ -10,7 +10,7 @@ pub(super) fn shapes(inputs: &Inputs<'_>) -> Result<Shapes, OnnxError> {
     let node = inputs.node;
     let Some(first) = inputs.shape(0) else { return Ok(None) };
     match node.op_type.as_str() {
-        "Conv" => convolution(inputs, first),
+        "Conv" | "FusedConv" => convolution(inputs, first),
         "ConvTranspose" => transposed(inputs, first),
         "MaxPool" | "AveragePool" | "LpPool" => {
             let Some(kernel) = node.ints("kernel_shape") else { return Err(inputs.fail("kernel_shape is missing")) };

@@ -4,6 +4,7 @@
 //! Nodes are added before the image input and behind the embedding; the nodes of the file stay as they are. What the
 //! card leaves open is detected in the file or takes a default, and a [`Note`] says which.
 
+mod border;
 mod frame;
 mod output;
 mod pixels;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use border::float32_border;
 pub use frame::{BatchAxis, natural_size};
 pub use spec::{Colour, Extent, Layout, PerChannel, Resize, Wrapping};
 
@@ -22,7 +24,8 @@ use super::access::Dim;
 use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
 use super::proto::{GraphProto, ModelProto, ValueInfoProto};
-use super::shape::show;
+use super::shape::{Facts, show};
+use super::validate;
 use frame::Frame;
 
 /// Where the answer to a question of the card came from.
@@ -134,6 +137,10 @@ impl Adapted {
 /// and which key helps.
 pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Result<Adapted, OnnxError> {
     let mut notes = Vec::new();
+    let model = float32_border(model);
+    // Before a runtime is asked to make a value that no machine holds.
+    let facts = Facts::infer(graph_of(&model)?)?;
+    validate::value_sizes(graph_of(&model)?, |value| facts.shape(value))?;
     let frame = Frame::of(graph_of(&model)?, wrapping, image_size, &mut notes)?;
     let mut builder = GraphBuilder::extend(model);
     let opset = builder.opset();

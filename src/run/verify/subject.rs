@@ -59,6 +59,11 @@ impl Attack {
     pub fn straight_through(&self) -> &[String] {
         &self.graph.straight_through
     }
+
+    /// Whether it is the float32 copy of a file that computes in half precision.
+    pub fn promoted(&self) -> bool {
+        self.graph.promoted
+    }
 }
 
 impl<'a> Subject<'a> {

@@ -1,9 +1,9 @@
 # Peers of neighbors.rs: faiss-cpu and PyTorch on the same rows, two threads each.
 # Needs faiss-cpu==1.15.1, torch==2.11.0, numpy==2.4.6. Started by the bench; talks in lines: a request is
-# "NAME k rows-file n d", the answer "seconds peak-MiB agreeing-share".
+# "NAME k rows-file n d", the answer "seconds processor-seconds peak-MiB agreeing-share".
 #
 # NAME: flat-l2 (faiss IndexFlatL2), cdist (torch.cdist + topk in blocks of 1,024 queries), k-means (faiss.Kmeans, k
-# clusters, 20 iterations, then the search for the assignments; the answer's third number is the inertia). Adding the rows to an index is not timed. Each request
+# clusters, 20 iterations, then the search for the assignments; the answer's last number is the inertia). Adding the rows to an index is not timed. Each request
 # is answered by a fresh process: peak-MiB is the peak of its resident memory, libraries and rows included.
 #
 # faiss-cpu brings OpenBLAS 0.3.15, which does not know new processors and falls back to SSE3 kernels there. The bench
@@ -21,15 +21,23 @@ def rows(path, n, d):
     return np.fromfile(path, dtype="<f4").reshape(n, d)
 
 
+class Clock:
+    def __init__(self):
+        self.start = time.perf_counter(), time.process_time()
+
+    def seconds(self):
+        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+
+
 def flat_l2(x, k, threads):
     import faiss
 
     faiss.omp_set_num_threads(threads)
     index = faiss.IndexFlatL2(x.shape[1])
     index.add(x)
-    start = time.perf_counter()
+    clock = Clock()
     _, found = index.search(x, k)
-    return time.perf_counter() - start, found
+    return clock.seconds(), found
 
 
 def cdist(x, k, threads):
@@ -38,22 +46,22 @@ def cdist(x, k, threads):
     torch.set_num_threads(threads)
     gallery = torch.from_numpy(x)
     found = torch.empty((len(x), k), dtype=torch.int32)
-    start = time.perf_counter()
+    clock = Clock()
     for at in range(0, len(x), 1024):
         nearest = torch.cdist(gallery[at : at + 1024], gallery).topk(k, largest=False).indices
         found[at : at + 1024] = nearest
-    return time.perf_counter() - start, found.numpy()
+    return clock.seconds(), found.numpy()
 
 
 def kmeans(x, k, threads):
     import faiss
 
     faiss.omp_set_num_threads(threads)
-    start = time.perf_counter()
+    clock = Clock()
     clustering = faiss.Kmeans(x.shape[1], k, niter=20, seed=1)
     clustering.train(x)
     distances, _ = clustering.index.search(x, 1)
-    return time.perf_counter() - start, float(distances.sum(dtype="f8"))
+    return clock.seconds(), float(distances.sum(dtype="f8"))
 
 
 def measure(name, k, path, n, d, threads):
@@ -64,12 +72,12 @@ def measure(name, k, path, n, d, threads):
     seconds, found = work(x, k, threads)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if name == "k-means":
-        return seconds, peak, found
+        return *seconds, peak, found
     # The share of our neighbours that the peer has too. It finds the query itself as well, so it has one fewer.
     ours = np.fromfile(f"{path}.{k}", dtype="<u4").reshape(n, k)[:, : k - 1]
     found[found == np.arange(n)[:, None]] = -1
     same = sum(np.isin(a, b, assume_unique=True).sum() for a, b in zip(ours, found))
-    return seconds, peak, same / ours.size
+    return *seconds, peak, same / ours.size
 
 
 if __name__ == "__main__":
@@ -84,6 +92,8 @@ if __name__ == "__main__":
         environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
         with open("/proc/cpuinfo") as file:
             flags = file.read().split()
+        # Idle threads sleep instead of spinning: the same speed, and honest processor times.
+        environment["OMP_WAIT_POLICY"] = "passive"
         environment["OPENBLAS_CORETYPE"] = "SkylakeX" if "avx512f" in flags else "Haswell"
         for line in sys.stdin:
             answer = subprocess.run(

@@ -83,6 +83,30 @@ fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
     (difference / wanted.iter().map(|v| square(*v)).sum::<f64>()).sqrt()
 }
 
+/// Clocks for which more sessions are a waste of memory, and worth it.
+#[test]
+fn as_many_sessions_as_the_clock_finds_worth_having() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+    static EVEN: AtomicU64 = AtomicU64::new(0);
+    static RISING: AtomicU64 = AtomicU64::new(0);
+    let even = || Duration::from_millis(EVEN.fetch_add(1, Ordering::Relaxed));
+    let rising = || Duration::from_millis(RISING.fetch_add(1, Ordering::Relaxed).pow(2));
+    let start = Start::new(9, 12);
+    let distance = Distance::Euclidean;
+    let mut found = vec![];
+    for (clock, wanted) in [(Some(even as Clock), 1), (Some(rising as Clock), 3), (None, 3)] {
+        let options = OnnxOptions { threads: 3, batch_size: 3, clock, ..OnnxOptions::default() };
+        let mut encoder = OnnxEncoder::from_model(&runtime(), little_resnet(12, 12), "net", &options).unwrap();
+        found.push(run_steps(&mut encoder, &start, distance, 3));
+        assert_eq!(encoder.attacks[&distance].sessions.len(), wanted);
+        assert_eq!(encoder.forward.len(), wanted);
+    }
+    assert!(
+        found.iter().all(|(losses, pixels)| { bits(losses) == bits(&found[0].0) && bits(pixels) == bits(&found[0].1) })
+    );
+}
+
 #[test]
 fn float32_agrees_with_the_float64_interpreter() {
     for (size, distance) in [(24, Distance::SquaredEuclidean), (23, Distance::Euclidean)] {
@@ -110,7 +134,9 @@ fn float32_agrees_with_the_float64_interpreter() {
         ];
         let exact: Vec<_> = inputs.iter().map(|(n, shape, data)| (*n, Tensor::from_f32(shape, data))).collect();
         let exact = interpret::run(&graph.model, &exact).unwrap();
-        let mut session = session::open(&runtime(), "net", &graph.model, Provider::Cpu).unwrap();
+        // Before the session, which reads them to its end.
+        let mut weights = Weights::default();
+        let mut session = session::open(&runtime(), "net", &graph.model, Provider::Cpu, &mut weights).unwrap();
         let feeds: Vec<_> = inputs
             .iter()
             .map(|(name, shape, data)| (name.to_string(), session::tensor("net", shape, data.to_vec()).unwrap()))
@@ -294,4 +320,88 @@ fn a_missing_or_second_library_is_refused() {
     let other = Runtime::load(Path::new("/proc/self/exe")).unwrap_err().to_string();
     assert!(other.contains("already loaded"), "{other}");
     assert!(runtime().version().starts_with("1."));
+}
+
+/// One network in several float types, and what the float32 one says to the same images.
+fn narrowed(element: i32) -> (OnnxEncoder, OnnxEncoder) {
+    let narrow = crate::onnx::fixtures::narrowed(little_resnet(24, 24), element);
+    let wide = promote::to_float32(narrow.clone());
+    (encoder(narrow, 4, 1), encoder(wide, 4, 1))
+}
+
+#[test]
+fn other_float_types_answer_and_are_attacked_in_float32() {
+    use crate::onnx::proto::data_type::{BFLOAT16, DOUBLE, FLOAT16};
+    let start = Start::new(5, 24);
+    for (element, tolerance) in [(FLOAT16, 5e-3), (BFLOAT16, 4e-2), (DOUBLE, 1e-5)] {
+        let (mut narrow, mut wide) = narrowed(element);
+        assert_eq!(narrow.spec().notes.len(), 1, "{element}");
+        assert!(narrow.spec().notes[0].contains("float32 copy"), "{:?}", narrow.spec().notes);
+        assert!(wide.spec().notes.is_empty());
+        let (a, b) = (narrow.embed(&start.x).unwrap(), wide.embed(&start.x).unwrap());
+        let furthest = a.as_slice().iter().zip(b.as_slice()).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(furthest < tolerance, "{element}: {furthest}");
+        // The attack is the float32 copy's, bit for bit; only what answers is the file's own.
+        let crafted = |encoder: &mut OnnxEncoder| {
+            let mut running = encoder.descend(&start.descent(Distance::SquaredEuclidean)).unwrap();
+            running.step(&[0.01; 15]).unwrap();
+            running.step(&[0.01; 15]).unwrap();
+            let mut pixels = vec![0.0; start.x.as_slice().len()];
+            pixels.chunks_mut(start.x.stride()).enumerate().for_each(|(i, out)| running.copy_evaluated(i, out));
+            bits(&pixels)
+        };
+        assert_eq!(crafted(&mut narrow), crafted(&mut wide), "{element}");
+    }
+}
+
+#[test]
+fn a_file_with_its_weights_outside_answers_as_one_with_them_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let model = little_resnet(24, 24);
+    crate::onnx::split::write(&path, &model, 20_000).unwrap();
+    assert!(folder.path().join("m.onnx.data").is_file());
+    let options = OnnxOptions { threads: 2, batch_size: 4, ..OnnxOptions::default() };
+    let (mut outside, mut inside) = (OnnxEncoder::open(&runtime(), &path, &options).unwrap(), encoder(model, 4, 2));
+    let start = Start::new(11, 24);
+    assert_eq!(bits(outside.embed(&start.x).unwrap().as_slice()), bits(inside.embed(&start.x).unwrap().as_slice()));
+    let a = run_steps(&mut outside, &start, Distance::SquaredEuclidean, 2);
+    let b = run_steps(&mut inside, &start, Distance::SquaredEuclidean, 2);
+    assert_eq!((bits(&a.0), bits(&a.1)), (bits(&b.0), bits(&b.1)));
+}
+
+#[test]
+fn weights_are_shared_by_all_sessions() {
+    let mut encoder = encoder(little_resnet(24, 24), 4, 2);
+    let start = Start::new(11, 24);
+    run_steps(&mut encoder, &start, Distance::SquaredEuclidean, 1);
+    let mut sessions = encoder.weights.shared(8 * 3 * 7 * 7 * 4);
+    sessions.sort();
+    // The weights of the stem, 8·3·7·7 floats: held once for two forward and two attack sessions; those of its backward
+    // pass, once for the two attack sessions.
+    assert_eq!(sessions, [2, 4]);
+}
+
+#[test]
+fn infinite_weights_are_noted_and_infinite_embeddings_refused() {
+    let masked = |value: f32| {
+        let mut net = Net::new([3, 4, 4]);
+        let limit = net.b.constant("mask", &[1], &[value]);
+        let x = net.op("Max", &["image", &limit]);
+        let e = net.head(&x, 3, 5);
+        net.finish(&e, 5)
+    };
+    let options = OnnxOptions::default();
+    let open = |value: f32| OnnxEncoder::from_model(&runtime(), masked(value), "net", &options);
+    assert_eq!(open(f32::NEG_INFINITY).unwrap().spec().notes, ["weights `mask` hold 1 infinities"]);
+    assert!(open(f32::INFINITY).unwrap_err().to_string().contains("not finite"));
+}
+
+#[test]
+fn a_batch_that_no_machine_holds_is_refused_before_it_is_made() {
+    let mut model = little_resnet(24, 24);
+    let shape = model.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+    shape.shape.as_mut().unwrap().dim[0].dim_value = Some(1 << 40);
+    let error = OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("1099511627776"), "{error}");
 }

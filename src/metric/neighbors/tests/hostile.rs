@@ -149,6 +149,8 @@ fn one_class_lonely_classes_and_any_labels() {
     assert_eq!(first_hits(&[4, 4, 4]), [1, 1, 1]);
     assert_eq!(first_hits(&[u32::MAX, 0, u32::MAX]), [2, 0, 2]);
     assert_eq!(first_hits(&[0, 1, 2]), [0, 0, 0]);
+    let lists = visit_lists(&within(&rows, &[0, 1, 0], &own, 1), |list| list.neighbors.to_vec()).unwrap();
+    assert_eq!(lists, [[1], [0], [1]]);
     let search = within(&rows, &[u32::MAX, 0, u32::MAX], &own, usize::MAX);
     assert_eq!(search.positives().unwrap(), [1, 0, 1]);
     let found = super::super::search(search).unwrap();

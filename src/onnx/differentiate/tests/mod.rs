@@ -1,6 +1,7 @@
 //! The emitted gradient, run by the float64 interpreter, against central differences of the forward pass alone.
 
 mod conventions;
+mod hostile;
 mod refused;
 mod straight;
 

@@ -61,3 +61,44 @@ fn attributes_out_of_range() {
     });
     assert!(error.contains("a diagonal has no rule"), "{error}");
 }
+
+#[test]
+fn layouts_that_depend_on_the_image() {
+    let best = |net: &mut Net| {
+        let rows = net.b.list(&[-1, 1]);
+        let column = net.op("Reshape", &["image", &rows]);
+        net.b.node("ArgMax", &[&column], vec![AttributeProto::int("axis", 0), AttributeProto::int("keepdims", 0)])
+    };
+    let error = refusal(|net| {
+        let start = best(net);
+        let (end, axis) = (net.b.list(&[i64::MAX]), net.b.list(&[2]));
+        let cut = net.op("Slice", &["image", &start, &end, &axis]);
+        let shape = net.b.list(&[-1, 2, 1, 1]);
+        net.op("Reshape", &[&cut, &shape])
+    });
+    assert!(error.ends_with("cannot be told, because that of node `slice/Slice` (Slice) cannot"), "{error}");
+    let error = refusal(|net| {
+        let indices = net.b.constant_i64("indices", &[1, 1], &[0]);
+        let zero = net.b.list(&[0]);
+        let first = net.op("Gather", &["image", &zero]);
+        let flags = vec![AttributeProto::string("reduction", "mul")];
+        net.b.node("ScatterND", &["image", &indices, &first], flags)
+    });
+    assert!(error.contains("reduction = mul has no rule, only none and add"), "{error}");
+    let error = refusal(|net| {
+        let mean = net.op("GlobalAveragePool", &["image"]);
+        let list = net.b.list(&[0, 0, 1, 1, 0, 0, 1, 1]);
+        let scalar = net.b.list(&[0]);
+        let fill = net.op("Gather", &[&mean, &scalar]);
+        net.op("Pad", &["image", &list, &fill])
+    });
+    assert!(error.contains("(Pad): the padding depends on the image"), "{error}");
+}
+
+#[test]
+fn graphs_inside_nodes() {
+    for (op, wanted) in [("If", "which branch is taken is known only when the model runs"), ("Loop", "loops have no")] {
+        let error = refusal(|net| net.op(op, &["image"]));
+        assert!(error.contains(wanted), "{error}");
+    }
+}
