@@ -66,7 +66,7 @@ impl Contingency {
     /// Adjusted mutual information, `(I − E[I]) / ((H(classes) + H(clusters)) / 2 − E[I])`: 0 for a random clustering of
     /// the same sizes, 1 for the classes themselves, below 0 if worse than chance.
     ///
-    /// E[I] is exact: the mean over all permutations of the assignments (hypergeometric). `None` with fewer than two
+    /// `E[I]` is exact: the mean over all permutations of the assignments (hypergeometric). `None` with fewer than two
     /// classes, and where sizes alone fix the clustering (every item its own cluster and class), so that chance is
     /// already perfect.
     ///

@@ -303,7 +303,7 @@ impl<'a> Tape<'a> {
     }
 
     /// 1 where `value` is positive, 0 elsewhere: `value · 1e38` cut to `[0, 1]`, rather than a comparison, which would
-    /// leave the blocked layout. It is exact for 0 and for every value above 1e-38; [`blocked`] has the alternatives.
+    /// leave the blocked layout. It is exact for 0 and for every value above 1e-38; `blocked` has the alternatives.
     pub fn positive_mask(&mut self, value: &str) -> String {
         if !self.blocked.contains(value) {
             let steep = vec![AttributeProto::float("alpha", LARGE), AttributeProto::float("beta", 0.0)];
