@@ -7,10 +7,12 @@ use super::RunError;
 use super::models::{OnnxFile, ReadyModel};
 use super::settings::Settings;
 use crate::digest::Digest;
+use crate::encoder::EncoderError;
 use crate::encoder::onnx::Runtime;
 use crate::encoder::onnx::batching::settle;
 use crate::onnx;
-use crate::onnx::wrap::{Adapted, NOTES, adapt};
+use crate::onnx::wrap::{Adapted, NOTES, Note, Source, adapt};
+use crate::onnx::{promote, validate};
 use crate::suite::attack::Branch;
 use crate::suite::card::OnnxCard;
 use crate::suite::plan::PlannedModel;
@@ -38,12 +40,29 @@ pub(super) fn prepare(
         let foreign =
             |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source: Box::new(source) };
         let read = onnx::file::read(path)?;
-        let adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
-        let settled = settle(runtime, &adapted, &model.id)?;
+        let mut adapted = adapt(read, &card.wrapping(), image_size).map_err(foreign)?;
+        let mut precision = "attacks are made on a float32 copy, the file itself answers".to_string();
+        let promoted = promote::is_needed(&adapted.model);
+        let settled = match settle(runtime, &adapted, &model.id) {
+            Err(EncoderError::Runtime { reason, .. }) if promoted => {
+                let reason = reason.lines().next().unwrap_or_default();
+                precision =
+                    format!("a float32 copy answers and is attacked, the runtime cannot run the file: {reason}");
+                adapted.model = promote::to_float32(adapted.model);
+                settle(runtime, &adapted, &model.id)?
+            }
+            other => other?,
+        };
         let mut notes = adapted.notes;
         notes.retain(|note| note.key != "batch");
         notes.push(settled.note);
         let mut wrapped = settled.model;
+        if promoted {
+            notes.push(Note::new("precision", "half or double floats", Source::File, precision));
+        }
+        for (tensor, count) in validate::infinite_weights(&wrapped) {
+            notes.push(Note::new("weights", format!("{count} infinities in `{tensor}`"), Source::File, ""));
+        }
         Adapted::store_notes(&mut wrapped, &notes);
         onnx::file::write_atomic(&file, &wrapped)?;
     }

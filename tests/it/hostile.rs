@@ -338,3 +338,27 @@ fn weights_changed_in_the_second_file_are_another_model() {
     }
     assert_ne!(digests[0], digests[1]);
 }
+
+#[test]
+fn half_and_double_floats_are_measured_and_say_so() {
+    for element in [data_type::FLOAT16, data_type::BFLOAT16, data_type::DOUBLE] {
+        let folder = prepared();
+        let bytes = broken(|m| {
+            retype(m, element);
+            let output = &mut m.graph.as_mut().unwrap().output[0];
+            output.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = element;
+            let values = weight(m).to_f32().unwrap();
+            let narrow = |v: f32| match element {
+                data_type::FLOAT16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
+                data_type::BFLOAT16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+                _ => f64::from(v).to_le_bytes().to_vec(),
+            };
+            weight(m).data_type = element;
+            weight(m).raw_data = Some(values.into_iter().flat_map(narrow).collect::<Vec<u8>>().into());
+        });
+        std::fs::write(folder.path().join("theirs.onnx"), bytes).unwrap();
+        measured(folder.path());
+        let report = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+        assert!(report.contains("precision = half or double floats"), "{}", data_type::name(element));
+    }
+}

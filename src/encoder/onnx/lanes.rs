@@ -14,6 +14,8 @@ pub type Clock = fn() -> Duration;
 
 /// Sessions that make the whole less than this factor faster are not worth their memory.
 const WORTH: f64 = 1.03;
+/// How often each number of sessions is timed.
+const ROUNDS: usize = 3;
 
 /// As many of the sessions as are worth having: half as many again and again, while they are (nearly) as fast.
 ///
@@ -28,21 +30,28 @@ pub(super) fn worth_having(
 ) -> Result<usize, EncoderError> {
     let pass = |session: &mut Session, _: usize| grey_step(session, spec, graph, batch_size);
     let passes = sessions.len();
-    // The first pass of a session also reserves its memory.
-    share(sessions, passes, pass)?;
+    // The first pass of a session finds out how much memory it needs, the second one gets it from the system.
+    for _ in 0..2 {
+        share(sessions, passes, pass)?;
+    }
     let mut time = |lanes: usize| -> Result<f64, EncoderError> {
         let start = clock();
         share(&mut sessions[..lanes], passes, pass)?;
         Ok(clock().saturating_sub(start).as_secs_f64())
     };
-    let (mut lanes, mut took) = (passes, time(passes)?);
+    let mut lanes = passes;
     while lanes > 1 {
         let fewer = lanes.div_ceil(2);
-        let instead = time(fewer)?;
-        if instead > took * WORTH {
+        let (mut now, mut instead) = (f64::INFINITY, f64::INFINITY);
+        // In turns, and the best of each: what else the machine does only adds.
+        for _ in 0..ROUNDS {
+            now = now.min(time(lanes)?);
+            instead = instead.min(time(fewer)?);
+        }
+        if instead > now * WORTH {
             break;
         }
-        (lanes, took) = (fewer, instead);
+        lanes = fewer;
     }
     Ok(lanes)
 }

@@ -180,6 +180,8 @@ impl<'a> Subject<'a> {
                 ..ValueInfoProto::default()
             });
         }
+        let refused = |e: RunError| OnnxError::Graph(format!("the runtime refuses the attack graph: {e}"));
+        self.probe(&graph.model, Rewriting::On).map_err(refused)?;
         Ok(Attack { graph })
     }
 
