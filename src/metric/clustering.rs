@@ -3,6 +3,8 @@
 //! The clustering itself is somebody else's (k-means, usually with as many clusters as classes); these functions see
 //! labels and assignments alone. Neither needs to be contiguous, and no name of a cluster means anything.
 
+use super::groups::Groups;
+
 /// Counts of one clustering against the classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contingency {
@@ -36,6 +38,20 @@ impl Contingency {
             .collect();
         let only = |list: Vec<(u32, u64)>| list.into_iter().map(|entry| entry.1).collect();
         Self { items: labels.len() as u64, classes: only(classes), clusters: only(clusters), cells }
+    }
+
+    /// The counts of everything, then those without the classes of each group, whose items leave their clusters too.
+    ///
+    /// # Panics
+    /// If the lists differ in length or `groups` are of other labels.
+    pub fn by_group(labels: &[u32], assignments: &[u32], groups: &Groups) -> Vec<Self> {
+        let without = |group: usize| {
+            let kept = labels.iter().zip(assignments).filter(|(label, _)| groups.of(**label) != group);
+            let (labels, assignments): (Vec<u32>, Vec<u32>) = kept.unzip();
+            Self::new(&labels, &assignments)
+        };
+        let all = Self::new(labels, assignments);
+        std::iter::once(all).chain((0..groups.count()).map(without)).collect()
     }
 
     /// Normalised mutual information, `I / ((H(classes) + H(clusters)) / 2)`, in `[0, 1]`.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::mean;
 use crate::metric::breakdown::{by_class, macro_mean, worst};
+use crate::metric::groups::Groups;
 use crate::metric::hubness::Occurrences;
 use crate::metric::kind::{Metric, Scope};
 use crate::metric::neighbors::Found;
@@ -13,10 +14,14 @@ use crate::metric::ranking::{
 use crate::metric::recall::recall_at_k;
 use crate::record::{Estimate, MetricEstimate, RecallAt};
 use crate::stats::bootstrap::Resampling;
-use crate::stats::uncertainty;
+use crate::stats::uncertainty::{self, Basis, Method, Unit};
+use crate::stats::wilson;
 
 /// Neighbours that count as near for hubness, as in the source.
 const HUB_K: usize = 10;
+
+/// Groups of query classes that are left out one at a time for the interval of a hubness.
+const HUB_GROUPS: usize = 50;
 
 /// What faiss returns at most on a GPU, and so where the official code's `mAP_lim` ends.
 const OFFICIAL_LIMIT: usize = 1023;
@@ -124,7 +129,7 @@ pub fn of_lists(metrics: &[Metric], lists: &Lists<'_>, seed: u64) -> Vec<MetricE
                 by_query(metric, &|_, hits, r| official_average_precision(hits, r, limit))
             }
             Metric::MacroRecallAt1 | Metric::WorstClassRecallAt1 => of_classes(metric, lists, seed),
-            Metric::HubSkewness | Metric::Antihubs => of_hubs(metric, lists.found, gallery),
+            Metric::HubSkewness | Metric::Antihubs => of_hubs(metric, lists),
             _ => return None,
         })
     };
@@ -141,9 +146,11 @@ fn of_classes(metric: Metric, lists: &Lists<'_>, seed: u64) -> MetricEstimate {
     };
     if metric == Metric::WorstClassRecallAt1 {
         let class = worst(&classes, 1)[0];
+        let basis = Basis { method: Method::Wilson, unit: Unit::Queries, units: class.queries as u32 };
+        let interval = wilson::interval(class.mean, class.queries as f64).map(|interval| (interval, basis));
         return MetricEstimate {
             note: format!("class {}, {} queries", class.label, class.queries),
-            ..MetricEstimate::new(metric, class.mean, None, hits.len())
+            ..MetricEstimate::new(metric, class.mean, interval, hits.len())
         };
     }
     let means: Vec<f64> = classes.iter().map(|class| class.mean).collect();
@@ -154,15 +161,22 @@ fn of_classes(metric: Metric, lists: &Lists<'_>, seed: u64) -> MetricEstimate {
     MetricEstimate::new(metric, value, drawn.flatten().and_then(|(_, interval)| interval), hits.len())
 }
 
-fn of_hubs(metric: Metric, found: &[Found], gallery: usize) -> MetricEstimate {
-    if found.is_empty() {
+fn of_hubs(metric: Metric, lists: &Lists<'_>) -> MetricEstimate {
+    let gallery = lists.gallery_labels.len();
+    if lists.found.is_empty() {
         return MetricEstimate::undefined(metric, "there is no query");
     }
-    let lists = found.iter().map(|found| &found.neighbors[..found.neighbors.len().min(HUB_K)]);
-    let occurrences = Occurrences::count(lists, gallery);
-    let value = if metric == Metric::Antihubs { occurrences.never() } else { occurrences.skewness() };
-    match value {
-        Some(value) => MetricEstimate::new(metric, value, None, gallery),
-        None => MetricEstimate::undefined(metric, "every gallery image is found equally often"),
-    }
+    let groups = Groups::of_classes(lists.query_labels, HUB_GROUPS);
+    let value = |left_out: Option<usize>| {
+        let kept = lists.found.iter().zip(lists.query_labels);
+        let kept = kept.filter(|(_, label)| left_out.is_none_or(|group| groups.of(**label) != group));
+        let near = kept.map(|(found, _)| &found.neighbors[..found.neighbors.len().min(HUB_K)]);
+        let occurrences = Occurrences::count(near, gallery);
+        if metric == Metric::Antihubs { occurrences.never() } else { occurrences.skewness() }
+    };
+    let Some(all) = value(None) else {
+        return MetricEstimate::undefined(metric, "every gallery image is found equally often");
+    };
+    let left_out: Vec<Option<f64>> = (0..groups.count()).map(|group| value(Some(group))).collect();
+    MetricEstimate::new(metric, all, uncertainty::of_set(all, &left_out, groups.classes()), gallery)
 }

@@ -127,8 +127,12 @@ fn of_spectrum(metrics: &[Metric], set: &Set<'_>) -> Vec<MetricEstimate> {
     metrics.iter().map(answer).collect()
 }
 
+/// Classes up to which each is left out by itself; the expectation in AMI makes more of them slow.
+const FEW_CLASSES: usize = 1000;
+
 fn of_clustering(metrics: &[Metric], set: &Set<'_>) -> Vec<MetricEstimate> {
     let classes = Groups::of_classes(set.labels, GROUPS).classes();
+    let groups = Groups::of_classes(set.labels, if classes > FEW_CLASSES { 10 } else { GROUPS });
     let clusters = if set.clusters == 0 { classes } else { set.clusters };
     let clustering = match kmeans(set.embeddings, &KMeans::new(clusters, set.seed)) {
         Ok(clustering) => clustering,
@@ -136,18 +140,20 @@ fn of_clustering(metrics: &[Metric], set: &Set<'_>) -> Vec<MetricEstimate> {
             return metrics.iter().map(|&m| MetricEstimate::undefined(m, error.to_string())).collect();
         }
     };
-    let table = Contingency::new(set.labels, &clustering.assignments);
+    // The clustering stays as it is and classes leave the table: what another clustering would change is not in the
+    // interval, and the note says so.
+    let tables = Contingency::by_group(set.labels, &clustering.assignments, &groups);
     let answer = |&metric: &Metric| {
-        let (value, why) = match metric {
-            Metric::Nmi => (table.nmi(), "there is only one class, or every image is a class of its own"),
-            Metric::Ami => (table.ami(), "there is only one class, or sizes alone fix the clustering"),
-            _ => (table.pairwise_f1(), "no class has two images"),
+        let (of, why): (fn(&Contingency) -> Option<f64>, _) = match metric {
+            Metric::Nmi => (Contingency::nmi, "there is only one class, or every image is a class of its own"),
+            Metric::Ami => (Contingency::ami, "there is only one class, or sizes alone fix the clustering"),
+            _ => (Contingency::pairwise_f1, "no class has two images"),
         };
-        let note = format!("k-means with {clusters} clusters");
-        match value {
-            Some(value) => MetricEstimate { note, ..MetricEstimate::new(metric, value, None, set.labels.len()) },
-            None => MetricEstimate::undefined(metric, why),
+        let answer = figure(metric, set, &groups, |out| of(&tables[out.map_or(0, |group| group + 1)]), why);
+        if answer.estimate.is_none() {
+            return answer;
         }
+        MetricEstimate { note: format!("k-means with {clusters} clusters, held fixed for the interval"), ..answer }
     };
     metrics.iter().map(answer).collect()
 }

@@ -253,3 +253,47 @@ fn the_same_numbers_whatever_the_threads() {
     };
     assert_eq!(run(1), run(3));
 }
+
+/// 40 classes are drawn from a world in which a class of 6 is found whole with a chance of 0.6, and otherwise split in
+/// halves; the F1 of a very large draw is the truth that 95 % of the intervals should hold.
+#[test]
+fn intervals_of_a_clustering_hold_the_truth_as_often_as_they_say() {
+    use crate::metric::clustering::Contingency;
+    use crate::metric::groups::Groups;
+    use crate::stats::uncertainty;
+
+    let draw = |classes: u32, seed: u64| {
+        let mut stream = rng::stream(seed, "clustering", &[]);
+        let (mut labels, mut clusters) = (vec![], vec![]);
+        for class in 0..classes {
+            let whole = rng::unit(&mut stream) < 0.6;
+            for item in 0..6 {
+                labels.push(class);
+                clusters.push(2 * class + u32::from(!whole && item < 3));
+            }
+        }
+        (labels, clusters)
+    };
+    let (labels, clusters) = draw(20_000, 0);
+    let truth = Contingency::new(&labels, &clusters).pairwise_f1().unwrap();
+    let held = (1..=300).filter(|&seed| {
+        let (labels, clusters) = draw(40, seed);
+        let groups = Groups::of_classes(&labels, 50);
+        let tables = Contingency::by_group(&labels, &clusters, &groups);
+        let values: Vec<_> = tables.iter().map(Contingency::pairwise_f1).collect();
+        let (interval, _) = uncertainty::of_set(values[0].unwrap(), &values[1..], groups.classes()).unwrap();
+        interval.low <= truth && truth <= interval.high
+    });
+    let held = held.count();
+    assert!((270..=297).contains(&held), "{held} of 300");
+}
+
+#[test]
+fn every_metric_that_is_a_number_has_an_interval() {
+    let (rows, labels) = clusters(60, 6, 0.6);
+    let scores = measure(&alone(&rows, &labels));
+    for answer in &scores.metrics {
+        let Some(estimate) = answer.estimate else { continue };
+        assert!(estimate.basis.is_some(), "{} = {} has no interval", answer.metric, estimate.value);
+    }
+}

@@ -75,7 +75,7 @@ pub(super) fn ranking(metric: Metric) -> About {
         Metric::WorstClassRecallAt1 => higher([
             "recall@1 of the class that is served worst",
             "minimum over classes of the class's recall@1",
-            "with few queries a class the minimum of many classes is partly bad luck; no interval",
+            "with few queries a class the minimum of many classes is partly bad luck; the interval is Wilson's for that class's queries and does not know that the class was chosen",
             "",
             "",
         ]),
@@ -85,7 +85,7 @@ pub(super) fn ranking(metric: Metric) -> About {
             [
                 "skewness of how often each gallery image is among the 10 nearest of a query: large if a few hubs are near to everything",
                 "m₃ / m₂^1.5 of the counts N₁₀",
-                "undefined if all counts are equal; k is the gallery if that holds fewer than 10 others; no interval",
+                "undefined if all counts are equal; k is the gallery if that holds fewer than 10 others; the interval leaves out the queries of one class at a time",
                 "Radovanović et al. 2010, JMLR 11, eq. 1",
                 "",
             ],
@@ -96,7 +96,7 @@ pub(super) fn ranking(metric: Metric) -> About {
             [
                 "share of gallery images that are among the 10 nearest of no query",
                 "share of N₁₀ = 0",
-                "grows if there are fewer queries than gallery images; no interval",
+                "grows if there are fewer queries than gallery images; the interval leaves out the queries of one class at a time",
                 "Radovanović et al. 2010, JMLR 11, 4.2",
                 "",
             ],
