@@ -209,6 +209,9 @@ pub struct MetricsArgs {
     /// Clusters of k-means for nmi, ami and pairwise-f1; default: as many as there are classes.
     #[arg(long, value_name = "K")]
     pub clusters: Option<usize>,
+    /// Runs of k-means, of which the one with the least inertia counts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub cluster_restarts: u32,
     /// Seed of bootstrap and k-means.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

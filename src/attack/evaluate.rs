@@ -67,8 +67,8 @@ pub struct TrialInput<'a> {
     pub ks: &'a [u32],
     /// Further metrics; those that a trial of this kind does not have are left out.
     pub metrics: &'a [Metric],
-    /// Clusters of k-means for the metrics that need it; 0: as many as the gallery has classes.
-    pub clusters: usize,
+    /// How k-means is run for the metrics that need it.
+    pub clustering: score::Clustering,
     /// Indices (in `images`) whose adversarial bytes are wanted.
     pub keep: &'a [usize],
     /// Told about progress, in images.
@@ -211,7 +211,7 @@ fn further(
     let mut answers = score::of_lists(input.metrics, &lists, input.seed);
     if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::All, .. })) {
         let set =
-            score::Set { embeddings: gallery, labels: gallery_labels, clusters: input.clusters, seed: input.seed };
+            score::Set { embeddings: gallery, labels: gallery_labels, clustering: input.clustering, seed: input.seed };
         answers.extend(score::of_set(input.metrics, &set));
     }
     if let Some(clean) = clean {

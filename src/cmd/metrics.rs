@@ -9,7 +9,7 @@ use crate::cli::MetricsArgs;
 use crate::metric::kind::{Metric, Scope};
 use crate::metric::neighbors::Distance;
 use crate::record::Estimate;
-use crate::score::{Embedded, Protocol, Scores, file};
+use crate::score::{Clustering, Embedded, Protocol, Scores, file};
 
 /// Reads embeddings and labels and prints their numbers.
 ///
@@ -43,8 +43,9 @@ pub fn run(args: &MetricsArgs) -> anyhow::Result<ExitCode> {
         protocol: if apart.is_some() { Protocol::QueryGallery } else { Protocol::LeaveOneOut },
         distance: if args.cosine { Distance::Cosine } else { Distance::Euclidean },
     };
+    let clustering = Clustering { clusters: args.clusters.unwrap_or(0), restarts: args.cluster_restarts as usize };
     let scores = embedded
-        .measure(&args.recall_at, &metrics, args.clusters.unwrap_or(0), args.seed)
+        .measure(&args.recall_at, &metrics, clustering, args.seed)
         .with_context(|| format!("cannot measure {}", args.embeddings.display()))?;
     super::print(&if args.json { json(&scores)? } else { text(&scores) })?;
     Ok(ExitCode::SUCCESS)

@@ -20,6 +20,7 @@ use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
 use crate::metric::kind::Metric;
 use crate::progress::Silent;
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
+use crate::score::Clustering;
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::wire::Clusters;
@@ -51,15 +52,15 @@ pub struct TrialContext<'a> {
 }
 
 impl TrialContext<'_> {
-    /// Clusters of k-means; 0: as many as the gallery has classes.
-    fn clusters(&self) -> usize {
-        match self.plan.suite.evaluation.clusters {
+    fn clustering(&self) -> Clustering {
+        let clusters = match self.plan.suite.evaluation.clusters {
             Clusters::TestClasses => 0,
             Clusters::TrainingClasses => {
                 let train = self.images.split.train.iter().map(|&i| self.images.labels[i]);
                 train.collect::<std::collections::BTreeSet<u32>>().len()
             }
-        }
+        };
+        Clustering { clusters, restarts: self.plan.suite.evaluation.cluster_restarts }
     }
 }
 
@@ -79,6 +80,7 @@ struct Identity<'a> {
     recall_at: &'a [u32],
     metrics: &'a [Metric],
     clusters: Clusters,
+    cluster_restarts: usize,
     batch_size: usize,
     gallery: usize,
     model: (&'a str, u64),
@@ -148,7 +150,7 @@ fn trial_input<'b>(
         seed: context.plan.suite.seed,
         ks: &evaluation.recall_at,
         metrics: &evaluation.metrics,
-        clusters: context.clusters(),
+        clustering: context.clustering(),
         keep: &queries[..queries.len().min(KEPT_PIXELS)],
         observer: context.settings.observer,
         cancel: &context.settings.cancel,
@@ -182,6 +184,7 @@ impl Session<'_> {
             recall_at: &evaluation.recall_at,
             metrics: &evaluation.metrics,
             clusters: evaluation.clusters,
+            cluster_restarts: evaluation.cluster_restarts,
             batch_size: evaluation.batch_size,
             gallery: evaluation.gallery,
             model: (&self.model.id, self.model.seed),

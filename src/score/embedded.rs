@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lists, Set, depths, in_order, of_lists, of_set, recall_at};
+use super::{Clustering, Lists, Set, depths, in_order, of_lists, of_set, recall_at};
 use crate::batch::Embeddings;
 use crate::metric::kind::Metric;
 use crate::metric::neighbors::{Depth, Distance, NeighborError, Search, search};
@@ -64,11 +64,15 @@ pub struct Scores {
 impl Embedded<'_> {
     /// Searches once and measures everything. Geometry and clustering are those of the gallery.
     ///
-    /// `clusters`: see [`Set::clusters`].
-    ///
     /// # Errors
     /// [`NeighborError`]: an empty gallery, NaN or infinity, lists of different lengths.
-    pub fn measure(&self, ks: &[u32], metrics: &[Metric], clusters: usize, seed: u64) -> Result<Scores, NeighborError> {
+    pub fn measure(
+        &self,
+        ks: &[u32],
+        metrics: &[Metric],
+        clustering: Clustering,
+        seed: u64,
+    ) -> Result<Scores, NeighborError> {
         let Self { queries, query_labels, gallery, gallery_labels, protocol, distance } = *self;
         let excluded = protocol.excluded(queries.len());
         let lengths = [
@@ -90,7 +94,7 @@ impl Embedded<'_> {
         let first_hits: Vec<u32> = found.iter().map(|f| f.first_hit).collect();
         let lists = Lists { found: &found, query_labels, gallery_labels, excluded };
         let mut answers = of_lists(metrics, &lists, seed);
-        answers.extend(of_set(metrics, &Set { embeddings: gallery, labels: gallery_labels, clusters, seed }));
+        answers.extend(of_set(metrics, &Set { embeddings: gallery, labels: gallery_labels, clustering, seed }));
         Ok(Scores {
             recall: recall_at(ks, &first_hits, query_labels, seed),
             metrics: in_order(metrics, answers),

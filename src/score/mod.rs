@@ -14,7 +14,7 @@ mod tests;
 pub use attack::{Attack, of_attack};
 pub use embedded::{Embedded, Protocol, Scores};
 pub use queries::{Lists, depths, of_lists, recall_at};
-pub use set::{Set, of_set};
+pub use set::{Clustering, Set, of_set};
 
 use crate::metric::kind::Metric;
 use crate::record::{Estimate, MetricEstimate};

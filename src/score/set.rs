@@ -14,6 +14,21 @@ use crate::stats::uncertainty;
 /// Groups of classes that are left out one at a time: every class by itself up to here.
 const GROUPS: usize = 50;
 
+/// How k-means is run for the metrics that need a clustering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clustering {
+    /// Clusters that k-means makes; 0: as many as there are classes.
+    pub clusters: usize,
+    /// Independent runs, of which the one with the least inertia counts.
+    pub restarts: usize,
+}
+
+impl Default for Clustering {
+    fn default() -> Self {
+        Self { clusters: 0, restarts: 1 }
+    }
+}
+
 /// A set of embeddings.
 #[derive(Debug, Clone, Copy)]
 pub struct Set<'a> {
@@ -21,8 +36,8 @@ pub struct Set<'a> {
     pub embeddings: &'a Embeddings,
     /// Class of each, `[n]`.
     pub labels: &'a [u32],
-    /// Clusters that k-means makes; 0: as many as there are classes.
-    pub clusters: usize,
+    /// How k-means is run.
+    pub clustering: Clustering,
     /// Names the draws of k-means.
     pub seed: u64,
 }
@@ -133,8 +148,9 @@ const FEW_CLASSES: usize = 1000;
 fn of_clustering(metrics: &[Metric], set: &Set<'_>) -> Vec<MetricEstimate> {
     let classes = Groups::of_classes(set.labels, GROUPS).classes();
     let groups = Groups::of_classes(set.labels, if classes > FEW_CLASSES { 10 } else { GROUPS });
-    let clusters = if set.clusters == 0 { classes } else { set.clusters };
-    let clustering = match kmeans(set.embeddings, &KMeans::new(clusters, set.seed)) {
+    let clusters = if set.clustering.clusters == 0 { classes } else { set.clustering.clusters };
+    let options = KMeans { restarts: set.clustering.restarts, ..KMeans::new(clusters, set.seed) };
+    let clustering = match kmeans(set.embeddings, &options) {
         Ok(clustering) => clustering,
         Err(error) => {
             return metrics.iter().map(|&m| MetricEstimate::undefined(m, error.to_string())).collect();

@@ -34,7 +34,7 @@ fn alone<'a>(rows: &'a Embeddings, labels: &'a [u32]) -> Embedded<'a> {
 }
 
 fn measure(embedded: &Embedded<'_>) -> Scores {
-    embedded.measure(&[1, 4, 500], &all_metrics(), 0, 3).unwrap()
+    embedded.measure(&[1, 4, 500], &all_metrics(), Clustering::default(), 3).unwrap()
 }
 
 fn of(scores: &Scores, metric: Metric) -> &MetricEstimate {
@@ -175,7 +175,8 @@ fn zero_embeddings_are_counted_and_what_is_not_finite_is_refused() {
     for bad in [f32::NAN, f32::INFINITY, 1e20] {
         data[13] = bad;
         let rows = Embeddings::new([30, 6], data.clone()).unwrap();
-        let error = alone(&rows, &labels).measure(&[1], &all_metrics(), 0, 0).unwrap_err().to_string();
+        let error =
+            alone(&rows, &labels).measure(&[1], &all_metrics(), Clustering::default(), 0).unwrap_err().to_string();
         assert!(error.contains("embedding 2 holds"), "{error}");
     }
 }
@@ -184,7 +185,9 @@ fn zero_embeddings_are_counted_and_what_is_not_finite_is_refused() {
 fn empty_sets_and_lists_that_do_not_fit_are_refused_or_empty() {
     let (rows, labels) = clusters(6, 2, 0.5);
     let none = Embeddings::new([0, 6], vec![]).unwrap();
-    let text = |embedded: Embedded<'_>| embedded.measure(&[1], &all_metrics(), 0, 0).unwrap_err().to_string();
+    let text = |embedded: Embedded<'_>| {
+        embedded.measure(&[1], &all_metrics(), Clustering::default(), 0).unwrap_err().to_string()
+    };
     assert!(text(alone(&none, &[])).contains("the gallery is empty"));
     assert!(text(alone(&rows, &labels[..5])).contains("got 5, wanted 6"));
     let own = vec![Some(6); 6];
@@ -199,10 +202,23 @@ fn empty_sets_and_lists_that_do_not_fit_are_refused_or_empty() {
 #[test]
 fn the_clustering_takes_the_clusters_that_it_is_told() {
     let (rows, labels) = clusters(60, 6, 0.05);
-    let told = |clusters| alone(&rows, &labels).measure(&[1], &[Metric::Nmi, Metric::PairwiseF1], clusters, 3).unwrap();
+    let told = |clusters| {
+        alone(&rows, &labels)
+            .measure(&[1], &[Metric::Nmi, Metric::PairwiseF1], Clustering { clusters, restarts: 1 }, 3)
+            .unwrap()
+    };
     let own = told(0);
     assert!(own.metrics[0].note.contains("6 clusters") && value(&own, Metric::Nmi).unwrap() > 0.8);
     assert!(told(3).metrics[0].note.contains("3 clusters"));
+    // More runs never fit worse; here they find another clustering than the first one, which the seed makes a bad one.
+    let runs = |restarts, seed| {
+        let clustering = Clustering { clusters: 0, restarts };
+        value(&alone(&rows, &labels).measure(&[1], &[Metric::Nmi], clustering, seed).unwrap(), Metric::Nmi).unwrap()
+    };
+    let (once, often): (f64, f64) = (0..20)
+        .map(|seed| (runs(1, seed), runs(10, seed)))
+        .fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+    assert!(often > once, "{often} {once}");
     let many = told(61);
     assert!(many.metrics[0].estimate.is_none() && many.metrics[0].note.contains("61 clusters of 60 points"));
 }
@@ -234,7 +250,7 @@ fn by_cosine_the_length_of_a_row_does_not_count() {
     let ranking: Vec<Metric> = all_metrics().into_iter().filter(|m| m.scope() == Scope::Ranking).collect();
     let cosine = |rows: &Embeddings| {
         let embedded = Embedded { distance: Distance::Cosine, ..alone(rows, &labels) };
-        embedded.measure(&[1, 4], &ranking, 0, 3).unwrap()
+        embedded.measure(&[1, 4], &ranking, Clustering::default(), 3).unwrap()
     };
     // Powers of two change lengths and no rounding.
     let scale = |i: usize| [0.25, 1.0, 8.0][i / 6 % 3];

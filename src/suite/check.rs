@@ -85,6 +85,9 @@ fn evaluation_problems(suite: &SuiteWire, problems: &mut Vec<String>) {
     if evaluation.queries == Some(0) {
         problems.push("evaluation.queries = 0 measures nothing; leave it out to use every test image".into());
     }
+    if !(1..=100).contains(&evaluation.cluster_restarts) {
+        problems.push(format!("evaluation.cluster_restarts = {} is outside 1 to 100", evaluation.cluster_restarts));
+    }
     if evaluation.batch_size == 0 || evaluation.batch_size > 4096 {
         problems.push(format!("evaluation.batch_size = {} is outside 1 to 4096", evaluation.batch_size));
     }

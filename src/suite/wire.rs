@@ -54,6 +54,8 @@ pub struct Evaluation {
     pub metrics: Vec<Metric>,
     /// How many clusters k-means makes for the metrics that need it.
     pub clusters: Clusters,
+    /// Independent runs of k-means, of which the one with the least inertia counts; 1 to 100.
+    pub cluster_restarts: usize,
     /// Queries drawn from the test images, the same for every model and attack; left out: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queries: Option<usize>,
@@ -69,6 +71,7 @@ impl Default for Evaluation {
             recall_at: vec![1, 2, 4, 8],
             metrics: Metric::defaults(),
             clusters: Clusters::TestClasses,
+            cluster_restarts: 1,
             queries: None,
             batch_size: 32,
             gallery: 3,

@@ -106,7 +106,7 @@ impl Bench {
             seed: 7,
             ks: &[1, 2, 4],
             metrics: &self.metrics,
-            clusters: 0,
+            clustering: Default::default(),
             keep: &[4, 5],
             observer: &Silent,
             cancel: &self.cancel,
@@ -254,7 +254,7 @@ fn queries_apart_from_the_gallery_exclude_nothing() {
         protocol: score::Protocol::QueryGallery,
         distance: crate::metric::neighbors::Distance::Euclidean,
     };
-    let scores = embedded.measure(&[1, 2, 4], &bench.metrics, 0, 7).unwrap();
+    let scores = embedded.measure(&[1, 2, 4], &bench.metrics, Default::default(), 7).unwrap();
     assert_eq!((scores.recall, scores.metrics), (clean.recall, clean.metrics));
     // An attack on both sides needs its queries in the gallery.
     let radius = levels(4);
@@ -288,7 +288,7 @@ fn another_model_may_answer() {
         seed: 7,
         ks: &[1],
         metrics: &[],
-        clusters: 0,
+        clustering: Default::default(),
         keep: &[],
         observer: &Silent,
         cancel: &bench.cancel,

@@ -5,7 +5,7 @@ use crate::metric::kind::{Direction, Metric, Scope};
 
 pub(super) fn clustering(metric: Metric) -> About {
     let entry = |range, words| entry(Scope::Clustering, Direction::Higher, range, words);
-    const K_MEANS: &str = "of a k-means clustering with as many clusters as test classes (or training classes, as the official code has it: evaluation.clusters); undefined with fewer than two classes or if every image is a class of its own; the interval holds the clustering fixed, so what another one would change is not in it";
+    const K_MEANS: &str = "of a k-means clustering with as many clusters as test classes (or training classes, as the official code has it: evaluation.clusters), the best of evaluation.cluster_restarts runs; undefined with fewer than two classes or if every image is a class of its own; the interval holds the clustering fixed, so what another one would change is not in it";
     match metric {
         Metric::Nmi => entry(
             SHARE,
