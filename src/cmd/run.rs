@@ -2,15 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use anyhow::Context as _;
 
 use crate::cli::RunArgs;
-use crate::progress::Cancel;
 use crate::report::summary::Summary;
 use crate::report::terminal::{self, Style};
-use crate::run::environment::{Places, program_version};
 use crate::run::execute::{Outcome, execute};
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
@@ -21,35 +16,14 @@ pub use crate::run::settings::Until;
 /// # Errors
 /// Bad input, a broken set-up, a full disk, Ctrl-C. Failed trials and checks are exit codes, not errors.
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
-    let cancel = Cancel::default();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
     let console = Console::new(args.quiet);
-    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
-    let threads = match args.threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
-        data: args.folders.data.clone(),
-        models: args.folders.models.clone(),
-        artifacts: args.folders.artifacts.clone(),
         out: args.out.clone(),
         device: args.device.clone(),
         provider: args.provider,
-        scratch: std::env::temp_dir(),
-        threads,
-        onnxruntime: places.find_onnxruntime()?,
-        cuda_library: Box::new(move || places.find_libtorch_cuda()),
-        search_path: std::env::var_os("PATH").unwrap_or_default(),
         command: format!("mdprop run {}", args.suite.display()),
-        program: program_version(),
-        started_unix_s: started,
         until,
-        observer: &console,
-        cancel,
+        ..super::settings(&args.folders, args.threads, &console)?
     };
     let outcome = execute(&args.suite, &settings)?;
     report(args, &outcome)?;

@@ -9,6 +9,7 @@ use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
 use super::settings::{Settings, Until};
+use super::shard::Assigned;
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
 use crate::attack::checks;
@@ -67,7 +68,8 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
     let images = stages.time("data", || open_data(&plan, settings))?;
-    let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings))?;
+    let part = Assigned::of(&settings.part, &plan);
+    let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings, &part))?;
     let mut outcome = Outcome {
         folder: out.clone(),
         models: ready.iter().map(|model| model.place.clone()).collect(),
@@ -84,8 +86,15 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
         return Err(RunError::NoQueries { dataset: images.id.clone() });
     }
     let store = TrialStore::new(&out);
-    let context =
-        TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
+    let context = TrialContext {
+        plan: &plan,
+        images: &images,
+        queries: &queries,
+        store: &store,
+        runtime: &runtime,
+        settings,
+        part: &part,
+    };
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
     compare_with_noise(&mut run.measurements);
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
@@ -166,6 +175,7 @@ fn manifest(
         ),
         dataset_digest: images.digest.to_string(),
         threads: settings.threads as u32,
+        machine: environment::machine_in_words(),
         started_unix_s: settings.started_unix_s,
         stages: stages.0.clone(),
         models: described,

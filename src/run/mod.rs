@@ -12,6 +12,7 @@ pub mod pictures;
 pub mod progress;
 pub mod queries;
 pub mod settings;
+pub mod shard;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;

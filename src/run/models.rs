@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::RunError;
 use super::settings::{Settings, Until};
+use super::shard::Assigned;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::onnx::Runtime;
@@ -57,7 +58,7 @@ impl ReadyModel {
 /// Version of training and export; a change that alters weights or files raises it, so that old artefacts are not reused.
 const ARTEFACT_VERSION: u32 = 1;
 
-/// Makes every model of the plan ready, in plan order.
+/// Makes every model of the plan that `part` needs ready, in plan order.
 ///
 /// # Errors
 /// [`RunError`]; models that are finished stay.
@@ -66,10 +67,11 @@ pub fn prepare(
     images: &ImageSet,
     runtime: &Runtime,
     settings: &Settings<'_>,
+    part: &Assigned,
 ) -> Result<Vec<ReadyModel>, RunError> {
     let mut ready = Vec::new();
     for model in &plan.models {
-        for &seed in &model.seeds {
+        for &seed in model.seeds.iter().filter(|&&seed| part.needs(&model.id, seed)) {
             settings.cancel.check()?;
             ready.push(match &model.source {
                 ModelSource::Recipe(recipe) => trained(model, recipe, seed, images, runtime, settings)?,

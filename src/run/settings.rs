@@ -1,9 +1,11 @@
 //! What the command line decides, passed down: nothing below reads the environment or the clock.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::libraries::LibraryError;
+use super::shard::Shard;
 use crate::encoder::onnx::Provider;
 use crate::progress::{Cancel, Observer};
 
@@ -18,6 +20,18 @@ pub enum Until {
     Measured,
     /// The report is written.
     Reported,
+}
+
+/// Which trials of the plan a run measures.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Every one.
+    #[default]
+    Whole,
+    /// Those of one shard.
+    Shard(Shard),
+    /// Those with these keys.
+    Trials(BTreeSet<String>),
 }
 
 /// Folders, devices and people to talk to.
@@ -52,6 +66,8 @@ pub struct Settings<'a> {
     pub started_unix_s: u64,
     /// Where to stop.
     pub until: Until,
+    /// Which trials are measured.
+    pub part: Part,
     /// Hears of progress.
     pub observer: &'a dyn Observer,
     /// Set by Ctrl-C.

@@ -9,6 +9,7 @@ use super::models::{OnnxFile, ReadyModel};
 use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
+use super::shard::Assigned;
 use super::store::{StoredTrial, TrialStore};
 use crate::attack::evaluate::{AttackInput, TrialInput, embed_all, run_trial};
 use crate::attack::{AttackError, checks};
@@ -49,6 +50,8 @@ pub struct TrialContext<'a> {
     pub runtime: &'a Runtime,
     /// Threads, progress, cancellation.
     pub settings: &'a Settings<'a>,
+    /// Which trials are measured.
+    pub part: &'a Assigned,
 }
 
 impl TrialContext<'_> {
@@ -96,19 +99,38 @@ struct Identity<'a> {
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
     let mut session = Session { context, model, opened: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
-    for trial in context.plan.trials(&model.branches()) {
+    let trials: Vec<(TrialSpec, Digest)> = context
+        .plan
+        .trials(&model.branches())
+        .into_iter()
+        .map(|trial| {
+            let digest = session.identity(&trial);
+            (trial, digest)
+        })
+        .collect();
+    let wanted: Vec<bool> =
+        trials.iter().enumerate().map(|(place, (_, digest))| context.part.has(model, place, digest)).collect();
+    // The clean outcomes are part of the stories of every attack, whoever's row they are.
+    let mut clean: Option<Vec<QueryOutcome>> = None;
+    for (place, (trial, digest)) in trials.iter().enumerate() {
+        if !(wanted[place] || place == 0 && wanted.contains(&true)) {
+            continue;
+        }
         context.settings.cancel.check()?;
-        let digest = session.identity(&trial);
-        let stored = match context.store.get(&digest) {
+        let stored = match context.store.get(digest) {
             Some(stored) => stored,
             None => {
-                let clean = done.first().map(|first| first.queries.as_slice());
-                let stored = session.measure(&trial, &digest, clean)?;
-                context.store.put(&digest, &stored)?;
+                let stored = session.measure(trial, digest, clean.as_deref())?;
+                context.store.put(digest, &stored)?;
                 stored
             }
         };
-        done.push(stored);
+        if place == 0 {
+            clean = Some(stored.queries.clone());
+        }
+        if wanted[place] {
+            done.push(stored);
+        }
     }
     Ok(done)
 }
@@ -347,6 +369,7 @@ impl Session<'_> {
             training: self.model.training.clone(),
             model_seed: self.model.seed,
             artefact: self.file(trial.answered_by).sha256.short().to_string(),
+            crafter: self.file(trial.crafted_on).sha256.short().to_string(),
             attack: trial.attack.clone(),
             goal: text(trial.goal.as_ref().map(ToString::to_string)),
             method: trial.method.name().into(),
