@@ -63,15 +63,7 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
     for restart in 0..job.schedule.restarts {
         let named = (job.seed, job.attack, job.images);
         let start = first_iterate(job.clean, (&lower, &upper), (job.budget, job.schedule), named, restart);
-        let descent = Descent {
-            distance: job.objective.distance,
-            targets_per_sample: job.objective.targets_per_sample,
-            start: &start,
-            lower: &lower,
-            upper: &upper,
-            targets: &job.objective.targets,
-            weights: &job.objective.weights,
-        };
+        let descent = Descent { loss: job.objective.terms(), start: &start, lower: &lower, upper: &upper };
         let mut run = encoder.descend(&descent)?;
         for step in 0..=job.schedule.steps {
             job.cancel.check()?;

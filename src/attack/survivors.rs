@@ -15,7 +15,7 @@ use super::budget::{Budget, Schedule};
 use super::goal::Objective;
 use super::pgd::first_iterate;
 use crate::batch::{Embeddings, Images};
-use crate::encoder::{Descent, Encoder, EncoderError, GradientSteps, Sample};
+use crate::encoder::{Descent, Encoder, EncoderError, GradientSteps, Loss, Sample};
 use crate::progress::Cancel;
 
 /// One query before the attack.
@@ -275,6 +275,7 @@ impl Place {
             upper: self.upper.as_slice(),
             targets: &self.victim.objective.targets,
             weights: &self.victim.objective.weights,
+            table: &self.victim.objective.table,
         }
     }
 
@@ -309,14 +310,14 @@ fn descend<'a>(
     };
     let images = |part: fn(&Place) -> &[f32]| Images::new([places.len(), c, h, w], join(part)).expect("one image each");
     let objective = &first.victim.objective;
+    let (targets, weights) = (join(|p| &p.victim.objective.targets), join(|p| &p.victim.objective.weights));
+    let table = join(|p| &p.victim.objective.table);
+    let loss = Loss { targets: &targets, weights: &weights, table: &table, ..objective.terms() };
     let steps = encoder.descend(&Descent {
-        distance: objective.distance,
-        targets_per_sample: objective.targets_per_sample,
+        loss,
         start: &images(|p| p.current.as_slice()),
         lower: &images(|p| p.lower.as_slice()),
         upper: &images(|p| p.upper.as_slice()),
-        targets: &join(|p| &p.victim.objective.targets),
-        weights: &join(|p| &p.victim.objective.weights),
     })?;
     Ok(Some(steps))
 }
