@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::encoder::{Distance, Gallery, Loss, LossHead};
+use crate::batch::Images;
+use crate::encoder::{Descent, Distance, Gallery, Loss, LossHead};
 use crate::suite::attack::{Goal, TargetLoss};
 
 /// The loss of one batch, see [`Loss`].
@@ -40,6 +41,25 @@ impl Objective {
         };
         let (head, weights) = (LossHead::Weighted(distance), vec![weight; n * count]);
         Self { head, targets_per_sample: count, targets, weights, table: vec![], gallery: None }
+    }
+
+    /// The objective of a batch whose samples have these, in this order; `None` for no sample. All must be of one goal:
+    /// the first one gives the form and the gallery.
+    pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?.clone();
+        for part in parts {
+            debug_assert_eq!((part.head, part.targets_per_sample), (all.head, all.targets_per_sample));
+            all.targets.extend_from_slice(&part.targets);
+            all.weights.extend_from_slice(&part.weights);
+            all.table.extend_from_slice(&part.table);
+        }
+        Some(all)
+    }
+
+    /// The descent on this loss from `start` inside the bounds.
+    pub fn descent<'a>(&'a self, start: &'a Images, lower: &'a Images, upper: &'a Images) -> Descent<'a> {
+        Descent { loss: self.terms(), start, lower, upper }
     }
 
     /// The loss of one sample, from its embedding, in `f64`: independent of any graph.

@@ -4,7 +4,7 @@
 //! the L∞ ball is known: every pixel at the bound that the sign of its weight asks for.
 
 use super::loss::Terms;
-use super::{Descent, Encoder, EncoderError, EncoderSpec, Evaluation, GradientSteps, Loss, Sample};
+use super::{Descent, Encoder, EncoderError, EncoderSpec, Evaluation, Gradient, GradientSteps, Loss, Sample};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::rng;
 
@@ -90,7 +90,7 @@ impl LinearEncoder {
     }
 
     /// Gradient of the loss with respect to the pixels of one image.
-    fn gradient(&self, image: &[f32], loss: &Loss<'_>, sample: usize) -> Vec<f64> {
+    fn pixel_gradient(&self, image: &[f32], loss: &Loss<'_>, sample: usize) -> Vec<f64> {
         let (outputs, norm) = self.project(image);
         if norm == 0.0 {
             return vec![0.0; image.len()];
@@ -138,6 +138,13 @@ impl Encoder for LinearEncoder {
             current: descent.start.clone(),
         }))
     }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        let evaluation = self.descend(at)?.evaluate()?;
+        let of_sample = |i| self.pixel_gradient(at.start.image(i), &at.loss, i);
+        let pixels = (0..at.start.len()).flat_map(of_sample).map(|v| v as f32).collect();
+        Ok(Gradient { evaluation, pixels })
+    }
 }
 
 struct LinearSteps<'a> {
@@ -154,7 +161,7 @@ impl GradientSteps for LinearSteps<'_> {
         let evaluation = self.evaluate()?;
         let [n, channels, h, w] = self.current.shape();
         for sample in 0..n {
-            let gradient = self.encoder.gradient(self.evaluated.image(sample), &self.terms.loss(), sample);
+            let gradient = self.encoder.pixel_gradient(self.evaluated.image(sample), &self.terms.loss(), sample);
             let (lower, upper) = (self.lower.image(sample), self.upper.image(sample));
             for (i, x) in self.current.image_mut(sample).iter_mut().enumerate() {
                 let step = step_size[sample * channels + i / (h * w)];
@@ -229,7 +236,7 @@ mod tests {
                         .iter()
                         .sum()
                 };
-                let gradient = encoder.gradient(&image, &terms, 0);
+                let gradient = encoder.pixel_gradient(&image, &terms, 0);
                 for i in 0..12 {
                     let at = |shift: f64| {
                         let mut x: Vec<f64> = image.iter().map(|&v| f64::from(v)).collect();

@@ -41,9 +41,9 @@ pub struct AttackGraph {
     pub upper: String,
     /// Step per sample and channel, `[n, c, 1, 1]`.
     pub step_size: String,
-    /// Target embeddings, `[n, T, d]`.
+    /// Target embeddings, `[n, T, d]`; empty if the head has none.
     pub targets: String,
-    /// Weight of each target, `[n, T]`.
+    /// Weight of each target, `[n, T]`; empty if the head has none.
     pub weights: String,
     /// Numbers of each sample, if the head has any: see [`LossHead::table_columns`].
     pub table: Option<String>,

@@ -101,12 +101,12 @@ pub const NEAR_SQUARED: f32 = 1e-7;
 /// Far beyond every score, and so far that adding a score does not change it.
 const BEYOND: f32 = 1e30;
 
-/// Inputs of the head besides the embedding, by name; those that it does not have are `None`.
+/// Inputs of the head besides the embedding, by name.
 #[derive(Debug, Clone, Default)]
 pub struct HeadInputs {
-    /// Target embeddings, `[n, T, d]`.
+    /// Target embeddings, `[n, T, d]`; empty for a margin, which has none.
     pub targets: String,
-    /// Weight of each target, `[n, T]`.
+    /// Weight of each target, `[n, T]`; empty for a margin.
     pub weights: String,
     /// Numbers of each sample, `[n, columns]`, for [`LossHead::FixedHinge`] `[n, T, rows]`.
     pub table: Option<String>,
@@ -116,15 +116,14 @@ pub struct HeadInputs {
     pub gallery_marks: Option<String>,
 }
 
-/// Declares the inputs of a head. Targets and weights are there for every head, so that callers need not tell them apart;
-/// a margin does not read them.
+/// Declares the inputs of a head.
 pub fn inputs(b: &mut GraphBuilder, head: LossHead, [batch, targets, d]: [&Dim; 3]) -> HeadInputs {
     let gallery = Dim::Symbol("gallery".into());
-    let mut inputs = HeadInputs {
-        targets: b.input("targets", FLOAT, &[batch.clone(), targets.clone(), d.clone()]),
-        weights: b.input("weights", FLOAT, &[batch.clone(), targets.clone()]),
-        ..HeadInputs::default()
-    };
+    let mut inputs = HeadInputs::default();
+    if !matches!(head, LossHead::Margin { .. }) {
+        inputs.targets = b.input("targets", FLOAT, &[batch.clone(), targets.clone(), d.clone()]);
+        inputs.weights = b.input("weights", FLOAT, &[batch.clone(), targets.clone()]);
+    }
     inputs.table = match head {
         LossHead::FixedHinge => {
             Some(b.input("table", FLOAT, &[batch.clone(), targets.clone(), Dim::Symbol("rows".into())]))

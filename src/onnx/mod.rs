@@ -24,6 +24,7 @@ pub mod loss_head;
 pub mod opset;
 pub mod promote;
 pub mod proto;
+pub mod prune;
 pub mod resize;
 pub mod shape;
 pub mod split;

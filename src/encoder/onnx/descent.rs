@@ -7,7 +7,7 @@ use ort::value::DynValue;
 use super::{Attack, OnnxEncoder, forward, join, padded, session, share};
 use crate::batch::ShapeError;
 use crate::encoder::loss::Terms;
-use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
+use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, GradientSteps, Loss, Sample};
 use crate::onnx::AttackGraph;
 use crate::onnx::loss_head::{GALLERY_MARKS, LossHead};
 
@@ -52,12 +52,8 @@ struct Step {
 
 impl<'a> OnnxDescent<'a> {
     pub(super) fn new(encoder: &'a mut OnnxEncoder, descent: &Descent<'_>) -> Result<Self, EncoderError> {
+        encoder.check_descent(descent)?;
         let n = descent.start.len();
-        encoder.check_images("start", descent.start, n)?;
-        encoder.check_images("lower bound", descent.lower, n)?;
-        encoder.check_images("upper bound", descent.upper, n)?;
-        let fits = descent.loss.check(n, encoder.spec.embedding_dim);
-        fits.map_err(|source| encoder.shape_error(source))?;
         let size = encoder.batch_size;
         let count = n.div_ceil(size);
         // In this order: the attack may find that fewer sessions do.
@@ -95,10 +91,7 @@ impl<'a> OnnxDescent<'a> {
         let [t, d, columns] = self.terms.row(self.spec.embedding_dim);
         let [c, h, w] = self.spec.input;
         let failed = session::failed(&self.spec.name);
-        let table_shape = match loss.head {
-            LossHead::FixedHinge => vec![size, t, columns / t.max(1)],
-            _ => vec![size, columns],
-        };
+        let table_shape = table_shape(&loss, size, columns);
         for (i, piece) in self.pieces.iter_mut().enumerate().filter(|(_, p)| p.stale) {
             let mut bound = vec![
                 (&self.names.lower, vec![size, c, h, w], self.lower.as_slice()),
@@ -107,7 +100,7 @@ impl<'a> OnnxDescent<'a> {
                 (&self.names.weights, vec![size, t], loss.weights),
             ];
             bound.extend(self.names.table.as_ref().map(|name| (name, table_shape.clone(), loss.table)));
-            for (name, shape, data) in bound {
+            for (name, shape, data) in bound.into_iter().filter(|(name, ..)| !name.is_empty()) {
                 let stride = shape[1..].iter().product();
                 let value = session::tensor(&self.spec.name, &shape, padded(data, stride, i * size, size))?;
                 piece.binding.bind_input(name, &value).map_err(&failed)?;
@@ -132,20 +125,37 @@ fn bind_gallery(
     names: &AttackGraph,
     descent: &Descent<'_>,
 ) -> Result<(), EncoderError> {
-    let (Some([rows, marks]), Some(gallery)) = (&names.gallery, descent.loss.gallery) else { return Ok(()) };
     let failed = session::failed(&spec.name);
-    let embeddings = gallery.embeddings();
-    let (n, d) = (embeddings.len(), embeddings.dim());
-    let values = [
-        (rows, session::tensor(&spec.name, &[n, d], embeddings.as_slice().to_vec())?),
-        (marks, session::tensor(&spec.name, &[GALLERY_MARKS, n], gallery.marks())?),
-    ];
+    let values = gallery_values(spec, names, &descent.loss)?;
     for piece in pieces {
         for (name, value) in &values {
             piece.binding.bind_input(name.as_str(), value).map_err(&failed)?;
         }
     }
     Ok(())
+}
+
+/// The shared inputs of a loss that looks at a gallery; none for the others.
+pub(super) fn gallery_values(
+    spec: &EncoderSpec,
+    names: &AttackGraph,
+    loss: &Loss<'_>,
+) -> Result<Vec<(String, DynValue)>, EncoderError> {
+    let (Some([rows, marks]), Some(gallery)) = (&names.gallery, loss.gallery) else { return Ok(vec![]) };
+    let embeddings = gallery.embeddings();
+    let (n, d) = (embeddings.len(), embeddings.dim());
+    Ok(vec![
+        (rows.clone(), session::tensor(&spec.name, &[n, d], embeddings.as_slice().to_vec())?.into_dyn()),
+        (marks.clone(), session::tensor(&spec.name, &[GALLERY_MARKS, n], gallery.marks())?.into_dyn()),
+    ])
+}
+
+/// Shape of the table of `size` samples.
+pub(super) fn table_shape(loss: &Loss<'_>, size: usize, columns: usize) -> Vec<usize> {
+    match (loss.head, loss.targets_per_sample.max(1)) {
+        (LossHead::FixedHinge, t) => vec![size, t, columns / t],
+        _ => vec![size, columns],
+    }
 }
 
 impl Piece {

@@ -18,16 +18,16 @@ const WORTH: f64 = 1.03;
 const ROUNDS: usize = 3;
 
 /// As many of the sessions as are worth having: half as many again and again, while they are (nearly) as fast.
+/// `pass` is the work of one session.
 ///
 /// # Errors
 /// [`EncoderError::Runtime`] if a pass fails.
 pub(super) fn worth_having(
     sessions: &mut [Session],
     clock: Clock,
-    spec: &EncoderSpec,
-    inputs: &[(String, Vec<usize>)],
+    pass: impl Fn(&mut Session) -> Result<(), EncoderError> + Sync,
 ) -> Result<usize, EncoderError> {
-    let pass = |session: &mut Session, _: usize| grey_step(session, spec, inputs);
+    let pass = &|session: &mut Session, _: usize| pass(session);
     let passes = sessions.len();
     // The first pass of a session finds out how much memory it needs, the second one gets it from the system.
     for _ in 0..2 {
@@ -55,8 +55,12 @@ pub(super) fn worth_having(
     Ok(lanes)
 }
 
-/// One step on grey images: every input holds 0.5.
-fn grey_step(session: &mut Session, spec: &EncoderSpec, inputs: &[(String, Vec<usize>)]) -> Result<(), EncoderError> {
+/// One run on grey images: every input holds 0.5.
+pub(super) fn grey_step(
+    session: &mut Session,
+    spec: &EncoderSpec,
+    inputs: &[(String, Vec<usize>)],
+) -> Result<(), EncoderError> {
     let filled = |(name, shape): &(String, Vec<usize>)| {
         let values = vec![0.5; shape.iter().product()];
         Ok((name.clone(), session::tensor(&spec.name, shape, values)?))

@@ -6,6 +6,7 @@
 
 pub mod batching;
 mod descent;
+mod gradient;
 mod lanes;
 pub mod probe;
 pub mod provider;
@@ -26,7 +27,7 @@ pub use runtime::Runtime;
 use weights::Weights;
 
 use self::probe::Probe;
-use super::{Descent, Encoder, EncoderError, EncoderSpec, GradientSteps};
+use super::{Descent, Encoder, EncoderError, EncoderSpec, Gradient, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{
@@ -91,7 +92,9 @@ pub struct OnnxEncoder {
     scratch: PathBuf,
     forward: Vec<Session>,
     attacks: HashMap<LossHead, Attack>,
-    /// The heads with sessions, the one that was used last at the end.
+    /// Without the step, for searches that step by themselves.
+    gradients: HashMap<LossHead, Attack>,
+    /// The losses with sessions, the one that was used last at the end.
     recent: Vec<LossHead>,
     /// Behind the sessions, which are dropped first: they read these.
     weights: Weights,
@@ -182,6 +185,7 @@ impl OnnxEncoder {
             scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
+            gradients: HashMap::new(),
             recent: vec![],
             weights: Weights::default(),
         };
@@ -254,14 +258,9 @@ impl OnnxEncoder {
         Ok(())
     }
 
-    /// The attack graph of this loss, with one session per thread that has work. Those of the losses that were not used
-    /// for the longest time are let go.
+    /// The attack graph of this loss, with one session per thread that has work.
     fn ensure_attack(&mut self, head: LossHead, pieces: usize) -> Result<(), EncoderError> {
-        self.recent.retain(|other| *other != head);
-        self.recent.push(head);
-        if self.recent.len() > KEPT_HEADS {
-            self.attacks.remove(&self.recent.remove(0));
-        }
+        self.use_head(head);
         let wanted = self.threads.min(pieces).max(1);
         if self.attacks.get(&head).is_some_and(|a| a.sessions.len() >= wanted) {
             return Ok(());
@@ -286,12 +285,9 @@ impl OnnxEncoder {
             )?);
         }
         if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
-            let lanes = lanes::worth_having(
-                &mut sessions,
-                clock,
-                &self.spec,
-                &graph_inputs(&graph, head, &self.spec, self.batch_size),
-            )?;
+            let (spec, inputs) = (&self.spec, graph_inputs(&graph, head, &self.spec, self.batch_size));
+            let pass = |session: &mut Session| lanes::grey_step(session, spec, &inputs);
+            let lanes = lanes::worth_having(&mut sessions, clock, pass)?;
             if lanes < sessions.len() {
                 sessions.truncate(lanes);
                 self.forward.truncate(lanes);
@@ -307,6 +303,17 @@ impl OnnxEncoder {
         Ok(())
     }
 
+    /// Lets the sessions of losses go that were not used for the longest time.
+    fn use_head(&mut self, head: LossHead) {
+        self.recent.retain(|other| *other != head);
+        self.recent.push(head);
+        while self.recent.len() > KEPT_HEADS {
+            let oldest = self.recent.remove(0);
+            self.attacks.remove(&oldest);
+            self.gradients.remove(&oldest);
+        }
+    }
+
     fn no_gradient(&self, error: OnnxError) -> EncoderError {
         let name = self.spec.name.clone();
         match error {
@@ -317,6 +324,15 @@ impl OnnxEncoder {
 
     fn shape_error(&self, source: ShapeError) -> EncoderError {
         EncoderError::Shape { name: self.spec.name.clone(), source }
+    }
+
+    /// Whether a descent has the shapes of this model.
+    fn check_descent(&self, descent: &Descent<'_>) -> Result<(), EncoderError> {
+        let n = descent.start.len();
+        self.check_images("start", descent.start, n)?;
+        self.check_images("lower bound", descent.lower, n)?;
+        self.check_images("upper bound", descent.upper, n)?;
+        descent.loss.check(n, self.spec.embedding_dim).map_err(|source| self.shape_error(source))
     }
 
     fn check_images(&self, what: &'static str, images: &Images, n: usize) -> Result<(), EncoderError> {
@@ -356,6 +372,10 @@ impl Encoder for OnnxEncoder {
     fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError> {
         Ok(Box::new(descent::OnnxDescent::new(self, descent)?))
     }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        self.gradient_at(at)
+    }
 }
 
 /// Name and shape of every input of an attack graph, for a run on numbers that mean nothing.
@@ -382,6 +402,7 @@ fn graph_inputs(
         inputs.push((gallery, vec![items, d]));
         inputs.push((marks, vec![loss_head::GALLERY_MARKS, items]));
     }
+    inputs.retain(|(name, _)| !name.is_empty());
     inputs
 }
 

@@ -18,6 +18,7 @@ fn the_runtime_tells_the_loss_of_every_head_and_lowers_it() {
         let gallery = head.needs_gallery().then_some(&gallery);
         let loss = Loss { head, targets_per_sample: t, targets: &targets, weights: &weights, table: &table, gallery };
         let descent = Descent { loss, start: &start.x, lower: &start.lower, upper: &start.upper };
+        let alone = encoder.gradient(&descent).unwrap();
         let mut running = encoder.descend(&descent).unwrap();
         let mut told: Vec<Vec<f32>> = vec![];
         for step in 0..6 {
@@ -29,6 +30,7 @@ fn the_runtime_tells_the_loss_of_every_head_and_lowers_it() {
             }
             told.push(found.loss);
         }
+        assert!(alone.evaluation.loss.iter().zip(&told[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{head:?}");
         let lowest = |i: usize| told.iter().map(|losses| losses[i]).fold(f32::INFINITY, f32::min);
         assert!((0..BATCH).all(|i| lowest(i) < told[0][i]), "{head:?}: {told:?}");
         // A sample put into another's place goes its way there.
