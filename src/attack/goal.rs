@@ -1,7 +1,8 @@
 //! What the attacker wants, as numbers: targets and weights of the loss that [`Descent`](crate::encoder::Descent)
 //! minimises.
 
-use crate::encoder::Distance;
+use crate::batch::Images;
+use crate::encoder::{Descent, Distance};
 use crate::suite::attack::{Goal, TargetLoss};
 
 /// The loss of one batch: `Σ_t weights[t] · distance(f(x), targets[t])` for each sample.
@@ -33,6 +34,32 @@ impl Objective {
             Goal::Untargeted {} => (Distance::SquaredEuclidean, -1.0),
         };
         Self { distance, targets_per_sample: count, targets, weights: vec![weight; n * count] }
+    }
+
+    /// The objective of a batch whose samples have these, in this order; `None` for no sample. All must be of one goal:
+    /// the first one says how distances enter.
+    pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?.clone();
+        for part in parts {
+            debug_assert_eq!((part.distance, part.targets_per_sample), (all.distance, all.targets_per_sample));
+            all.targets.extend_from_slice(&part.targets);
+            all.weights.extend_from_slice(&part.weights);
+        }
+        Some(all)
+    }
+
+    /// The descent on this loss from `start` inside the bounds.
+    pub fn descent<'a>(&'a self, start: &'a Images, lower: &'a Images, upper: &'a Images) -> Descent<'a> {
+        Descent {
+            distance: self.distance,
+            targets_per_sample: self.targets_per_sample,
+            start,
+            lower,
+            upper,
+            targets: &self.targets,
+            weights: &self.weights,
+        }
     }
 
     /// The loss of one sample, from its embedding, in `f64`: independent of any graph.

@@ -3,7 +3,7 @@
 //! It needs no runtime, its samples never see each other, and for one output without normalisation the best attack in
 //! the L∞ ball is known: every pixel at the bound that the sign of its weight asks for.
 
-use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
+use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Evaluation, Gradient, GradientSteps, Sample};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::rng;
 
@@ -89,7 +89,7 @@ impl LinearEncoder {
     }
 
     /// Gradient of the loss with respect to the pixels of one image.
-    fn gradient(&self, image: &[f32], descent: &Descent<'_>, sample: usize) -> Vec<f64> {
+    fn pixel_gradient(&self, image: &[f32], descent: &Descent<'_>, sample: usize) -> Vec<f64> {
         let d = self.spec.embedding_dim;
         let (outputs, norm) = self.project(image);
         if norm == 0.0 {
@@ -163,6 +163,13 @@ impl Encoder for LinearEncoder {
             current: descent.start.clone(),
         }))
     }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        let evaluation = self.descend(at)?.evaluate()?;
+        let of_sample = |i| self.pixel_gradient(at.start.image(i), at, i);
+        let pixels = (0..at.start.len()).flat_map(of_sample).map(|v| v as f32).collect();
+        Ok(Gradient { evaluation, pixels })
+    }
 }
 
 struct LinearSteps<'a> {
@@ -191,7 +198,7 @@ impl GradientSteps for LinearSteps<'_> {
                 targets: &self.targets,
                 weights: &self.weights,
             };
-            let gradient = self.encoder.gradient(self.evaluated.image(sample), &descent, sample);
+            let gradient = self.encoder.pixel_gradient(self.evaluated.image(sample), &descent, sample);
             let (lower, upper) = (self.lower.image(sample), self.upper.image(sample));
             for (i, x) in self.current.image_mut(sample).iter_mut().enumerate() {
                 let step = step_size[sample * channels + i / (h * w)];
@@ -277,7 +284,7 @@ mod tests {
                         .iter()
                         .sum()
                 };
-                let gradient = encoder.gradient(&image, &descent, 0);
+                let gradient = encoder.pixel_gradient(&image, &descent, 0);
                 for i in 0..12 {
                     let at = |shift: f64| {
                         let mut x: Vec<f64> = image.iter().map(|&v| f64::from(v)).collect();

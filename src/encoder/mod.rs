@@ -113,6 +113,15 @@ pub struct Evaluation {
     pub embeddings: Embeddings,
 }
 
+/// Loss and gradient of some samples, see [`Encoder::gradient`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradient {
+    /// Loss and embedding of each sample.
+    pub evaluation: Evaluation,
+    /// Gradient of each sample's loss with respect to its pixels, `[n, c, h, w]`.
+    pub pixels: Vec<f32>,
+}
+
 /// A running descent. Tensors stay on the device between steps.
 pub trait GradientSteps {
     /// Evaluates the loss at the current iterate `x`, then moves to `clip(x − step · sign(∇L), lower, upper)`.
@@ -176,6 +185,16 @@ pub trait Encoder: Send {
     /// # Errors
     /// [`EncoderError::NoGradient`] if the model cannot be differentiated, naming the node; shape errors otherwise.
     fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError>;
+
+    /// Loss and gradient at `at.start`, for searches that step by themselves. The bounds are not looked at.
+    ///
+    /// # Errors
+    /// As [`Encoder::descend`]; also [`EncoderError::NotFinite`] if a loss or a gradient is not finite.
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        let _ = at;
+        let name = self.spec().name.clone();
+        Err(EncoderError::NoGradient { name, node: "embedding".into(), op: "none".into() })
+    }
 }
 
 /// Why an encoder could not do its work.

@@ -23,6 +23,7 @@ pub mod interpret;
 pub mod opset;
 pub mod promote;
 pub mod proto;
+pub mod prune;
 pub mod resize;
 pub mod shape;
 pub mod split;

@@ -53,17 +53,8 @@ struct Step {
 
 impl<'a> OnnxDescent<'a> {
     pub(super) fn new(encoder: &'a mut OnnxEncoder, descent: &Descent<'_>) -> Result<Self, EncoderError> {
-        let (n, t, d) = (descent.start.len(), descent.targets_per_sample, encoder.spec.embedding_dim);
-        encoder.check_images("start", descent.start, n)?;
-        encoder.check_images("lower bound", descent.lower, n)?;
-        encoder.check_images("upper bound", descent.upper, n)?;
-        for (what, got, wanted) in
-            [("targets", descent.targets.len(), vec![n, t, d]), ("weights", descent.weights.len(), vec![n, t])]
-        {
-            if got != wanted.iter().product::<usize>() {
-                return Err(encoder.shape_error(ShapeError::Mismatch { what, got: vec![got], wanted }));
-            }
-        }
+        encoder.check_descent(descent)?;
+        let (n, t) = (descent.start.len(), descent.targets_per_sample);
         let size = encoder.batch_size;
         let count = n.div_ceil(size);
         // In this order: the attack may find that fewer sessions do.

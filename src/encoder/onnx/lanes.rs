@@ -18,25 +18,24 @@ const WORTH: f64 = 1.03;
 const ROUNDS: usize = 3;
 
 /// As many of the sessions as are worth having: half as many again and again, while they are (nearly) as fast.
+/// `pass` is the work of one session.
 ///
 /// # Errors
 /// [`EncoderError::Runtime`] if a pass fails.
 pub(super) fn worth_having(
     sessions: &mut [Session],
     clock: Clock,
-    spec: &EncoderSpec,
-    graph: &AttackGraph,
-    batch_size: usize,
+    pass: impl Fn(&mut Session) -> Result<(), EncoderError> + Sync,
 ) -> Result<usize, EncoderError> {
-    let pass = |session: &mut Session, _: usize| grey_step(session, spec, graph, batch_size);
+    let pass = |session: &mut Session, _: usize| pass(session);
     let passes = sessions.len();
     // The first pass of a session finds out how much memory it needs, the second one gets it from the system.
     for _ in 0..2 {
-        share(sessions, passes, pass)?;
+        share(sessions, passes, &pass)?;
     }
     let mut time = |lanes: usize| -> Result<f64, EncoderError> {
         let start = clock();
-        share(&mut sessions[..lanes], passes, pass)?;
+        share(&mut sessions[..lanes], passes, &pass)?;
         Ok(clock().saturating_sub(start).as_secs_f64())
     };
     let mut lanes = passes;
@@ -57,7 +56,7 @@ pub(super) fn worth_having(
 }
 
 /// One step on grey images.
-fn grey_step(
+pub(super) fn grey_step(
     session: &mut Session,
     spec: &EncoderSpec,
     graph: &AttackGraph,

@@ -6,6 +6,7 @@
 
 pub mod batching;
 mod descent;
+mod gradient;
 mod lanes;
 pub mod probe;
 pub mod provider;
@@ -26,7 +27,7 @@ pub use runtime::Runtime;
 use weights::Weights;
 
 use self::probe::Probe;
-use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, GradientSteps};
+use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Gradient, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{
@@ -88,6 +89,8 @@ pub struct OnnxEncoder {
     scratch: PathBuf,
     forward: Vec<Session>,
     attacks: HashMap<Distance, Attack>,
+    /// Without the step, for searches that step by themselves.
+    gradients: HashMap<Distance, Attack>,
     /// Behind the sessions, which are dropped first: they read these.
     weights: Weights,
 }
@@ -177,6 +180,7 @@ impl OnnxEncoder {
             scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
+            gradients: HashMap::new(),
             weights: Weights::default(),
         };
         encoder.open_first()?;
@@ -277,7 +281,9 @@ impl OnnxEncoder {
             )?);
         }
         if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
-            let lanes = lanes::worth_having(&mut sessions, clock, &self.spec, &graph, self.batch_size)?;
+            let (spec, size) = (&self.spec, self.batch_size);
+            let pass = |session: &mut Session| lanes::grey_step(session, spec, &graph, size);
+            let lanes = lanes::worth_having(&mut sessions, clock, pass)?;
             if lanes < sessions.len() {
                 sessions.truncate(lanes);
                 self.forward.truncate(lanes);
@@ -313,6 +319,22 @@ impl OnnxEncoder {
 
     fn shape_error(&self, source: ShapeError) -> EncoderError {
         EncoderError::Shape { name: self.spec.name.clone(), source }
+    }
+
+    /// Whether a descent has the shapes of this model.
+    fn check_descent(&self, descent: &Descent<'_>) -> Result<(), EncoderError> {
+        let (n, t, d) = (descent.start.len(), descent.targets_per_sample, self.spec.embedding_dim);
+        self.check_images("start", descent.start, n)?;
+        self.check_images("lower bound", descent.lower, n)?;
+        self.check_images("upper bound", descent.upper, n)?;
+        for (what, got, wanted) in
+            [("targets", descent.targets.len(), vec![n, t, d]), ("weights", descent.weights.len(), vec![n, t])]
+        {
+            if got != wanted.iter().product::<usize>() {
+                return Err(self.shape_error(ShapeError::Mismatch { what, got: vec![got], wanted }));
+            }
+        }
+        Ok(())
     }
 
     fn check_images(&self, what: &'static str, images: &Images, n: usize) -> Result<(), EncoderError> {
@@ -351,6 +373,10 @@ impl Encoder for OnnxEncoder {
 
     fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError> {
         Ok(Box::new(descent::OnnxDescent::new(self, descent)?))
+    }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        self.gradient_at(at)
     }
 }
 

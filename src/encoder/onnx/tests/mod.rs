@@ -409,3 +409,29 @@ fn a_batch_that_no_machine_holds_is_refused_before_it_is_made() {
     let error = OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions::default()).unwrap_err().to_string();
     assert!(error.contains("1099511627776"), "{error}");
 }
+
+#[test]
+fn the_gradient_alone_steps_as_the_attack_graph_does() {
+    let start = Start::new(7, 24);
+    for distance in [Distance::SquaredEuclidean, Distance::Euclidean] {
+        let mut encoder = encoder(little_resnet(24, 24), 3, 2);
+        let at = start.descent(distance);
+        let found = encoder.gradient(&at).unwrap();
+        let mut running = encoder.descend(&at).unwrap();
+        let evaluation = running.step(&[0.01; 7 * 3]).unwrap();
+        let mut next = vec![0.0; start.x.stride()];
+        let mut equal = 0;
+        for i in 0..7 {
+            running.copy_current(i, &mut next);
+            let (x, lower, upper) = (start.x.image(i), start.lower.image(i), start.upper.image(i));
+            let gradient = &found.pixels[i * next.len()..][..next.len()];
+            let moved = |p: usize| (x[p] - 0.01 * gradient[p].signum()).max(lower[p]).min(upper[p]);
+            equal += (0..next.len()).filter(|&p| (moved(p) - next[p]).abs() < 1e-6).count();
+        }
+        // Two graphs may add in another order: a gradient near zero may change its sign.
+        assert!(equal as f64 > 0.9995 * (7 * next.len()) as f64, "{equal}");
+        for (a, b) in found.evaluation.loss.iter().zip(&evaluation.loss) {
+            approx::assert_relative_eq!(a, b, max_relative = 1e-5);
+        }
+    }
+}
