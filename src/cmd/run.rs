@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-
+use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
-use crate::progress::Cancel;
 use crate::report::summary::Summary;
 use crate::report::terminal::{self, Style};
-use crate::run::environment::{Places, program_version};
+use crate::run::environment::program_version;
 use crate::run::execute::{self, Outcome, execute};
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
@@ -22,16 +20,8 @@ use crate::run::shard::PartDone;
 /// # Errors
 /// Bad input, a broken set-up, a full disk, Ctrl-C. Failed trials and checks are exit codes, not errors.
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
-    let cancel = Cancel::default();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
+    let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
-    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
-    let threads = match args.threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
         data: args.folders.data.clone(),
