@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Check(args) => cmd::check::run(&args),
         Command::Accept(args) => cmd::accept::run(&args),
+        Command::Speed(args) => cmd::speed::run(&args),
+        Command::Merge(args) => cmd::run::merge(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Metrics(args) => cmd::metrics::run(&args),

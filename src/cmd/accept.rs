@@ -1,6 +1,7 @@
 //! `mdprop accept RUN`: these are the numbers to compare with from now on.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
@@ -24,7 +25,7 @@ pub fn run(args: &AcceptArgs) -> anyhow::Result<ExitCode> {
     let decision = Decision {
         who: args.by.clone().or_else(somebody).context("who accepts? give --by NAME")?,
         why: args.reason.clone(),
-        unix_s: super::now(),
+        unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         floors: args.floor.iter().map(|(metric, change)| (metric.to_string(), *change)).collect(),
         pinned: if args.pin { Some(true) } else { args.unpin.then_some(false) },
     };

@@ -1,19 +1,22 @@
 //! `mdprop check RUN`: tonight's run against the accepted one.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::process::Process;
 use crate::artefact::write_bytes;
 use crate::cli::{CheckArgs, CheckForm};
 use crate::drift::{self, Baseline, Judgement, slow};
 use crate::record::history::{self, HistoryRow, Night};
 use crate::record::{Measurement, Run, folder};
+use crate::run::environment::program_version;
 use crate::run::execute::execute;
 use crate::run::progress::Console;
-use crate::run::settings::{Part, Settings, Until};
+use crate::run::settings::{Settings, Until};
 
 /// Compares, confirms, follows, writes; the exit code says what was found.
 ///
@@ -26,7 +29,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut judgement = drift::check(&baseline, &tonight)?;
     let doubtful = judgement.to_confirm();
     if let Some(suite) = args.confirm.as_ref().filter(|_| !doubtful.is_empty()) {
-        let again = measure_again(args, suite, &tonight, Part::Trials(doubtful))?;
+        let again = measure_again(args, suite, &tonight, doubtful)?;
         let second = with_trials(&tonight, again);
         let judged = drift::check(&baseline, &second)?;
         judgement.confirmed_by(&judged);
@@ -52,31 +55,49 @@ fn baseline(args: &CheckArgs, tonight: &Run) -> anyhow::Result<Baseline> {
 }
 
 /// Measures some trials afresh, beside the run.
-fn measure_again(args: &CheckArgs, suite: &Path, tonight: &Run, part: Part) -> anyhow::Result<Run> {
+fn measure_again(args: &CheckArgs, suite: &Path, tonight: &Run, keys: BTreeSet<String>) -> anyhow::Result<Run> {
     let out = args.run.join("confirm");
     if out.exists() {
         std::fs::remove_dir_all(&out).with_context(|| format!("cannot clear {}", out.display()))?;
     }
     let console = Console::new(args.quiet);
     let provider = tonight.measurements.iter().map(|m| m.provider.as_str()).find(|p| !p.is_empty()).unwrap_or("cpu");
+    let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let settings = Settings {
+        data: args.folders.data.clone(),
+        models: args.folders.models.clone(),
+        artifacts: args.folders.artifacts.clone(),
         out: Some(out),
+        device: "cpu".into(),
         provider: provider.parse().map_err(|e| anyhow::anyhow!("{}: {e}", args.run.display()))?,
+        scratch: std::env::temp_dir(),
+        threads,
+        onnxruntime: places.find_onnxruntime()?,
+        cuda_library: Box::new(move || places.find_libtorch_cuda()),
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
         command: tonight.manifest.command.clone(),
+        program: program_version(),
+        started_unix_s: tonight.manifest.started_unix_s,
+        shard: None,
+        only: Some(keys),
         until: Until::Measured,
-        part,
-        ..super::settings(&args.folders, args.threads, &console)?
+        observer: &console,
+        cancel,
     };
     let run = execute(suite, &settings)?.run.context("a run that is measured has results")?;
     if run.manifest.plan != tonight.manifest.plan {
-        bail!("{}: the suite or a recipe has changed since {} was measured; run it again", suite.display(), args.run.display());
+        bail!(
+            "{}: the suite or a recipe has changed since {} was measured; run it again",
+            suite.display(),
+            args.run.display()
+        );
     }
     Ok(run)
 }
 
 /// The run with those trials that were measured again in their place.
 fn with_trials(run: &Run, again: Run) -> Run {
-    let keys: std::collections::BTreeSet<&str> = again.measurements.iter().map(|m| m.trial.as_str()).collect();
+    let keys: BTreeSet<&str> = again.measurements.iter().map(|m| m.trial.as_str()).collect();
     let second = |m: &Measurement| again.measurements.iter().find(|a| a.trial == m.trial).unwrap_or(m).clone();
     let kept = run.queries.iter().filter(|q| !keys.contains(q.trial.as_str())).cloned();
     Run {

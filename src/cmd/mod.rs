@@ -4,15 +4,6 @@
 //! failed or coverage is missing.
 
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use anyhow::Context as _;
-
-use crate::cli::FolderArgs;
-use crate::encoder::onnx::Provider;
-use crate::progress::{Cancel, Observer};
-use crate::run::environment::{Places, program_version};
-use crate::run::settings::{Part, Settings, Until};
 
 pub mod accept;
 pub mod check;
@@ -22,58 +13,14 @@ pub mod doctor;
 pub mod metrics;
 pub mod operators;
 pub mod plan;
+mod process;
 pub mod report;
 pub mod run;
+pub mod speed;
 pub mod verify;
 
 /// Exit code of bad input or a broken set-up.
 pub const BAD_INPUT: u8 = 2;
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// Starts worker threads, listens for Ctrl-C and takes from the process what a run wants to know: a whole run to its report,
-/// on the CPU.
-///
-/// # Errors
-/// No ONNX Runtime, or a process that cannot do one of these; call it once.
-pub fn settings<'a>(
-    folders: &FolderArgs,
-    threads: Option<u32>,
-    observer: &'a dyn Observer,
-) -> anyhow::Result<Settings<'a>> {
-    let cancel = Cancel::default();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
-    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
-    let threads = match threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
-    Ok(Settings {
-        data: folders.data.clone(),
-        models: folders.models.clone(),
-        artifacts: folders.artifacts.clone(),
-        out: None,
-        device: "cpu".into(),
-        provider: Provider::Cpu,
-        scratch: std::env::temp_dir(),
-        threads,
-        onnxruntime: places.find_onnxruntime()?,
-        cuda_library: Box::new(move || places.find_libtorch_cuda()),
-        search_path: std::env::var_os("PATH").unwrap_or_default(),
-        command: String::new(),
-        program: program_version(),
-        started_unix_s: now(),
-        until: Until::Reported,
-        part: Part::Whole,
-        observer,
-        cancel,
-    })
-}
 
 /// Prints the chain of causes on one line, or with the backtrace if `RUST_BACKTRACE` is set to `full`.
 pub fn print_error(error: &anyhow::Error) {

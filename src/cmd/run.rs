@@ -2,35 +2,89 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cli::RunArgs;
+use super::process::Process;
+use crate::cli::{MergeArgs, RunArgs};
 use crate::report::summary::Summary;
 use crate::report::terminal::{self, Style};
-use crate::run::execute::{Outcome, execute};
+use crate::run::environment::program_version;
+use crate::run::execute::{self, Outcome, execute};
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
 pub use crate::run::settings::Until;
+use crate::run::shard::PartDone;
 
 /// Runs a suite up to a point.
 ///
 /// # Errors
 /// Bad input, a broken set-up, a full disk, Ctrl-C. Failed trials and checks are exit codes, not errors.
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
+    let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
+        data: args.folders.data.clone(),
+        models: args.folders.models.clone(),
+        artifacts: args.folders.artifacts.clone(),
         out: args.out.clone(),
         device: args.device.clone(),
         provider: args.provider,
+        scratch: std::env::temp_dir(),
+        threads,
+        onnxruntime: places.find_onnxruntime()?,
+        cuda_library: Box::new(move || places.find_libtorch_cuda()),
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
         command: format!("mdprop run {}", args.suite.display()),
+        program: program_version(),
+        started_unix_s: started,
+        shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
+        only: None,
         until,
-        ..super::settings(&args.folders, args.threads, &console)?
+        observer: &console,
+        cancel,
     };
     let outcome = execute(&args.suite, &settings)?;
-    report(args, &outcome)?;
+    report(args.json, &outcome)?;
     Ok(ExitCode::from(outcome.exit_code()))
 }
 
-fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
+/// `mdprop merge`: the parts of several machines as one run.
+///
+/// # Errors
+/// Parts that do not make a run; a full disk.
+pub fn merge(args: &MergeArgs) -> anyhow::Result<ExitCode> {
+    let outcome = execute::merge(&args.parts, args.out.as_deref())?;
+    report(args.json, &outcome)?;
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+fn report_part(json: bool, outcome: &Outcome, part: &PartDone) -> anyhow::Result<()> {
+    if json {
+        let value = serde_json::json!({
+            "folder": outcome.folder, "shard": part.shard, "trials": part.trials, "failed": part.failed,
+        });
+        return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
+    }
+    let mut text = String::new();
+    for failed in &part.failed {
+        let _ = writeln!(text, "trial failed: {failed}");
+    }
+    let _ = writeln!(
+        text,
+        "shard {}: {} trials in {}; when all are done: mdprop merge {}",
+        part.shard,
+        part.trials,
+        outcome.folder.display(),
+        outcome.folder.parent().unwrap_or(&outcome.folder).display()
+    );
+    super::print(&text)
+}
+
+fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
+    if let Some(part) = &outcome.part {
+        return report_part(json, outcome, part);
+    }
     let Some(run) = &outcome.run else {
         let mut text = String::new();
         for model in &outcome.models {
@@ -38,7 +92,7 @@ fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
         }
         return super::print(&text);
     };
-    if args.json {
+    if json {
         let value = serde_json::json!({
             "folder": outcome.folder,
             "report": outcome.report,

@@ -104,7 +104,9 @@ pub enum BaselineError {
         why: String,
     },
     /// The clock stands before the last acceptance.
-    #[error("the clock says {now}, but the last acceptance was at {last}; set the clock, so that the history stays in order")]
+    #[error(
+        "the clock says {now}, but the last acceptance was at {last}; set the clock, so that the history stays in order"
+    )]
     Clock {
         /// Now.
         now: String,

@@ -208,7 +208,8 @@ impl Judgement {
 
     /// Keeps the failures that a second measurement of the same trials shows too; the others become notes.
     pub fn confirmed_by(&mut self, again: &Self) {
-        let same = |f: &Finding| again.findings.iter().any(|g| (g.kind, &g.place, g.metric) == (f.kind, &f.place, f.metric));
+        let same =
+            |f: &Finding| again.findings.iter().any(|g| (g.kind, &g.place, g.metric) == (f.kind, &f.place, f.metric));
         let (confirmed, refuted): (Vec<Finding>, Vec<Finding>) =
             std::mem::take(&mut self.findings).into_iter().partition(|f| f.trial.is_none() || same(f));
         for finding in refuted {
@@ -217,7 +218,9 @@ impl Judgement {
                 "not confirmed: {}{metric} failed once ({}) and not when measured again; the machine does not repeat itself",
                 finding.place, finding.text
             ));
-            for cell in self.cells.iter_mut().filter(|c| c.question == finding.place && Some(c.metric) == finding.metric) {
+            for cell in
+                self.cells.iter_mut().filter(|c| c.question == finding.place && Some(c.metric) == finding.metric)
+            {
                 cell.says = Says::Within;
             }
         }

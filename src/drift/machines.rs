@@ -35,7 +35,9 @@ fn xml(text: &str) -> String {
 /// JUnit XML: one suite for each question, one case for each metric; findings that are no metric's are cases of their own.
 pub fn junit(j: &Judgement) -> String {
     let mut suites: BTreeMap<&str, Vec<(String, Option<&Finding>, String)>> = BTreeMap::new();
-    let of = |place: &str, metric| j.findings.iter().find(|f| f.place == place && f.metric == Some(metric) && f.kind == Kind::Drift);
+    let of = |place: &str, metric| {
+        j.findings.iter().find(|f| f.place == place && f.metric == Some(metric) && f.kind == Kind::Drift)
+    };
     for cell in &j.cells {
         let finding = if cell.says == Says::Drift { of(&cell.question, cell.metric) } else { None };
         let out = format!("accepted {}, tonight {}", cell.accepted, cell.tonight);
@@ -50,7 +52,11 @@ pub fn junit(j: &Judgement) -> String {
     for (place, cases) in &suites {
         let failed = cases.iter().filter(|case| case.1.is_some()).count();
         (tests, failures) = (tests + cases.len(), failures + failed);
-        body += &format!("  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\">\n", xml(place), cases.len());
+        body += &format!(
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\">\n",
+            xml(place),
+            cases.len()
+        );
         for (name, finding, out) in cases {
             body += &format!("    <testcase classname=\"{}\" name=\"{}\">", xml(place), xml(name));
             if let Some(f) = finding {

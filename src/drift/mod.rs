@@ -8,6 +8,7 @@ mod machines;
 pub mod outcome;
 mod pairing;
 pub mod slow;
+pub mod speed;
 mod tables;
 mod words;
 

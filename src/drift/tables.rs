@@ -54,7 +54,9 @@ fn verdict(j: &Judgement) -> String {
     }
     if code == 0 {
         let (same, better) = (count(Says::Identical), count(Says::Better));
-        return format!("passed: {total} metrics compared, {same} identical, {better} better, none worse beyond chance and floor");
+        return format!(
+            "passed: {total} metrics compared, {same} identical, {better} better, none worse beyond chance and floor"
+        );
     }
     let mut kinds: Vec<&str> = j.findings.iter().map(|f| f.kind.name()).collect();
     kinds.dedup();
@@ -98,16 +100,21 @@ pub fn text(j: &Judgement) -> String {
     };
     section("failures", &findings(j));
     section("notes", &j.notes);
-    section(if j.findings.is_empty() { "changed since the baseline" } else { "suspects: changed since the baseline" }, &j.suspects);
+    section(
+        if j.findings.is_empty() { "changed since the baseline" } else { "suspects: changed since the baseline" },
+        &j.suspects,
+    );
     out + "\n" + &verdict(j) + "\n"
 }
 
 /// For `$GITHUB_STEP_SUMMARY` and everything else that renders GitHub's Markdown.
 pub fn summary(j: &Judgement) -> String {
     // A name may hold what a table row ends at.
-    let escape = |cell: &str| cell.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ");
+    let escape =
+        |cell: &str| cell.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ");
     let mark = if j.findings.is_empty() { "✅" } else { "❌" };
-    let mut out = format!("## {mark} {}: {}\n\nAccepted {}.\n", escape(&j.suite), escape(&verdict(j)), escape(&j.accepted));
+    let mut out =
+        format!("## {mark} {}: {}\n\nAccepted {}.\n", escape(&j.suite), escape(&verdict(j)), escape(&j.accepted));
     for (model, class) in &j.models {
         let _ = writeln!(out, "- `{}`: {}", escape(model), class.in_words());
     }
@@ -118,7 +125,10 @@ pub fn summary(j: &Judgement) -> String {
         }
     };
     section("Failures", &findings(j));
-    section(if j.findings.is_empty() { "Changed since the baseline" } else { "Suspects: changed since the baseline" }, &j.suspects);
+    section(
+        if j.findings.is_empty() { "Changed since the baseline" } else { "Suspects: changed since the baseline" },
+        &j.suspects,
+    );
     section("Notes", &j.notes);
     if !j.cells.is_empty() {
         let _ = writeln!(out, "\n| {} |\n|{}", HEAD.join(" | "), " --- |".repeat(HEAD.len()));

@@ -59,6 +59,9 @@ pub enum RunError {
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Parts of a run that do not make one.
+    #[error(transparent)]
+    Merge(#[from] shard::merge::MergeError),
     /// A file that could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::libraries::LibraryError;
-use super::shard::Shard;
 use crate::encoder::onnx::Provider;
 use crate::progress::{Cancel, Observer};
+use crate::suite::shards::Shard;
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,18 +20,6 @@ pub enum Until {
     Measured,
     /// The report is written.
     Reported,
-}
-
-/// Which trials of the plan a run measures.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Part {
-    /// Every one.
-    #[default]
-    Whole,
-    /// Those of one shard.
-    Shard(Shard),
-    /// Those with these keys.
-    Trials(BTreeSet<String>),
 }
 
 /// Folders, devices and people to talk to.
@@ -64,10 +52,12 @@ pub struct Settings<'a> {
     pub program: String,
     /// Start of the run, seconds since 1970.
     pub started_unix_s: u64,
+    /// The part of the plan to do; `None`: all of it.
+    pub shard: Option<Shard>,
+    /// Keys of the only trials to measure; `None`: all of them.
+    pub only: Option<BTreeSet<String>>,
     /// Where to stop.
     pub until: Until,
-    /// Which trials are measured.
-    pub part: Part,
     /// Hears of progress.
     pub observer: &'a dyn Observer,
     /// Set by Ctrl-C.

@@ -9,7 +9,6 @@ use super::models::{OnnxFile, ReadyModel};
 use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
-use super::shard::Assigned;
 use super::store::{StoredTrial, TrialStore};
 use crate::attack::evaluate::{AttackInput, TrialInput, embed_all, run_trial};
 use crate::attack::{AttackError, checks};
@@ -24,6 +23,7 @@ use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::score::Clustering;
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
+use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
 
 /// Batches that are handed to the encoder at once, so that its threads have one each. Each is still computed by itself: no
@@ -46,12 +46,12 @@ pub struct TrialContext<'a> {
     pub queries: &'a Queries,
     /// Finished trials.
     pub store: &'a TrialStore,
+    /// The part of the plan that is to be done; `None`: all of it.
+    pub part: Option<&'a Part>,
     /// ONNX Runtime.
     pub runtime: &'a Runtime,
     /// Threads, progress, cancellation.
     pub settings: &'a Settings<'a>,
-    /// Which trials are measured.
-    pub part: &'a Assigned,
 }
 
 impl TrialContext<'_> {
@@ -91,7 +91,7 @@ struct Identity<'a> {
     straight_through: bool,
 }
 
-/// Measures every trial of one model, clean first.
+/// Measures every trial of one model, or those of the part, clean first.
 ///
 /// # Errors
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
@@ -99,40 +99,29 @@ struct Identity<'a> {
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
     let mut session = Session { context, model, opened: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
-    let trials: Vec<(TrialSpec, Digest)> = context
-        .plan
-        .trials(&model.branches())
-        .into_iter()
-        .map(|trial| {
-            let digest = session.identity(&trial);
-            (trial, digest)
-        })
-        .collect();
-    let wanted: Vec<bool> =
-        trials.iter().enumerate().map(|(place, (_, digest))| context.part.has(model, place, digest)).collect();
-    // The clean outcomes are part of the stories of every attack, whoever's row they are.
-    let mut clean: Option<Vec<QueryOutcome>> = None;
-    for (place, (trial, digest)) in trials.iter().enumerate() {
-        if !(wanted[place] || place == 0 && wanted.contains(&true)) {
+    let mut strangers = 0;
+    for trial in context.plan.trials(&model.branches()) {
+        // Others are compared with the clean trial, so it is made even where another part answers for it.
+        let digest = session.identity(&trial);
+        let of_part = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
+        let own = of_part && context.settings.only.as_ref().is_none_or(|keys| keys.contains(digest.short()));
+        if !own && trial.goal.is_some() {
             continue;
         }
+        strangers += usize::from(!own);
         context.settings.cancel.check()?;
-        let stored = match context.store.get(digest) {
+        let stored = match context.store.get(&digest) {
             Some(stored) => stored,
             None => {
-                let stored = session.measure(trial, digest, clean.as_deref())?;
-                context.store.put(digest, &stored)?;
+                let clean = done.first().map(|first| first.queries.as_slice());
+                let stored = session.measure(&trial, &digest, clean)?;
+                context.store.put(&digest, &stored)?;
                 stored
             }
         };
-        if place == 0 {
-            clean = Some(stored.queries.clone());
-        }
-        if wanted[place] {
-            done.push(stored);
-        }
+        done.push(stored);
     }
-    Ok(done)
+    Ok(done.split_off(strangers))
 }
 
 /// An open branch of a model and what it makes of the clean images.

@@ -34,6 +34,18 @@ pub struct PlannedModel {
     pub seeds: Vec<u64>,
 }
 
+impl PlannedModel {
+    /// The branches that it has or will have, main first.
+    pub fn branches(&self) -> Vec<Branch> {
+        match &self.source {
+            ModelSource::Onnx(_) => vec![Branch::Main],
+            ModelSource::Recipe(recipe) => {
+                std::iter::once(Branch::Main).chain((1..=recipe.method.auxiliary_branches()).map(Branch::Aux)).collect()
+            }
+        }
+    }
+}
+
 /// One trial of one trained model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialSpec {
@@ -131,45 +143,7 @@ impl Plan {
     }
 }
 
-impl PlannedModel {
-    /// The branches that the model has or will have, main first.
-    pub fn branches(&self) -> Vec<Branch> {
-        match &self.source {
-            ModelSource::Onnx(_) => vec![Branch::Main],
-            ModelSource::Recipe(recipe) => {
-                std::iter::once(Branch::Main).chain((1..=recipe.method.auxiliary_branches()).map(Branch::Aux)).collect()
-            }
-        }
-    }
-}
-
-/// A trial with its place in the plan.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedTrial<'a> {
-    /// Which model.
-    pub model: &'a PlannedModel,
-    /// Its training seed.
-    pub seed: u64,
-    /// Place among the trials of this model and seed; 0 is clean.
-    pub place: usize,
-    /// What is done.
-    pub spec: TrialSpec,
-}
-
 impl Plan {
-    /// Every trial of every model and seed, in the order of the record.
-    pub fn all_trials(&self) -> Vec<PlannedTrial<'_>> {
-        let mut all = Vec::new();
-        for model in &self.models {
-            let specs = self.trials(&model.branches());
-            for &seed in &model.seeds {
-                let of = |(place, spec): (usize, &TrialSpec)| PlannedTrial { model, seed, place, spec: spec.clone() };
-                all.extend(specs.iter().enumerate().map(of));
-            }
-        }
-        all
-    }
-
     /// Whether a trial has the largest radius of its attack.
     pub fn is_strongest(&self, trial: &TrialSpec) -> bool {
         let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);

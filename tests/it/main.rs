@@ -7,16 +7,19 @@ mod compare;
 mod exports;
 #[cfg(feature = "train")]
 mod foreign;
+mod gate_power;
 #[cfg(feature = "train")]
 mod gradients;
 mod hostile;
 mod layering;
 mod metrics;
+mod nightly;
 #[cfg(feature = "train")]
 mod pipeline;
 mod repository;
 mod retrieval;
 mod setup;
+mod shards;
 mod verify;
 
 /// The program, to be run in the repository's root.

@@ -123,7 +123,8 @@ const MOST: usize = 50_000_000;
 
 /// Reads [`shortened`].
 fn lengthened(text: &str, what: &str) -> Result<Vec<u32>, Refusal> {
-    let wrong = |word: &str| Refusal::Format(format!("{what} holds `{word}`, which is no number and no run of numbers"));
+    let wrong =
+        |word: &str| Refusal::Format(format!("{what} holds `{word}`, which is no number and no run of numbers"));
     let mut list: Vec<u32> = Vec::new();
     for word in text.split_ascii_whitespace() {
         let two = |at: char| {
@@ -135,7 +136,9 @@ fn lengthened(text: &str, what: &str) -> Result<Vec<u32>, Refusal> {
             (_, Some((times, number)), _) if list.len() + times as usize <= MOST => {
                 list.extend(std::iter::repeat_n(number, times as usize));
             }
-            (_, _, Some((from, to))) if from <= to && list.len() + (to - from) as usize <= MOST => list.extend(from..=to),
+            (_, _, Some((from, to))) if from <= to && list.len() + (to - from) as usize <= MOST => {
+                list.extend(from..=to)
+            }
             _ => return Err(wrong(word)),
         }
     }
@@ -192,7 +195,9 @@ pub(super) fn text(baseline: &Baseline) -> String {
 
 fn acceptance_text(a: &Acceptance) -> String {
     let mut out = String::new();
-    for (key, value) in [("who", &a.who), ("when", &a.when), ("why", &a.why), ("program", &a.program), ("plan", &a.plan)] {
+    for (key, value) in
+        [("who", &a.who), ("when", &a.when), ("why", &a.why), ("program", &a.program), ("plan", &a.plan)]
+    {
         let _ = writeln!(out, "{key} = {}", quoted(value));
     }
     let _ = writeln!(out, "unix_s = {}", a.unix_s);
@@ -255,14 +260,16 @@ pub(super) fn parse(text: &str) -> Result<Baseline, Refusal> {
     }
     let wire: Wire = toml::from_str(body).map_err(|e| Refusal::Format(e.to_string().trim_end().into()))?;
     if wire.schema != SCHEMA {
-        let why = format!("has schema {}, wanted {SCHEMA}; read it with the version of mdprop that wrote it", wire.schema);
+        let why =
+            format!("has schema {}, wanted {SCHEMA}; read it with the version of mdprop that wrote it", wire.schema);
         return Err(Refusal::Format(why));
     }
     if wire.acceptance.is_empty() {
         return Err(format("nobody has accepted it"));
     }
     let lists = wire.queries.iter().map(queries).collect::<Result<Vec<_>, _>>()?;
-    let mut run = Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run =
+        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
     for trial in &wire.trial {
         let list = lists.get(trial.of_queries).ok_or_else(|| format("a trial names queries that are not there"))?;
         run.queries.extend(outcomes(trial, list)?);

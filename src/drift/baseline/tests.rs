@@ -26,7 +26,8 @@ fn a_baseline_comes_back_with_every_outcome_and_its_history() {
         assert_eq!(super::super::Question::of(a, true), super::super::Question::of(b, true));
         assert_eq!((&a.artefact, &a.crafter, a.queries), (&b.artefact, &b.crafter, b.queries));
     }
-    let key = |q: &crate::record::QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
+    let key =
+        |q: &crate::record::QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
     assert!(read.run.queries.iter().map(key).eq(first.run.queries.iter().map(key)));
     // The gate sees no difference, and a second acceptance keeps the first, its floors and its pin.
     let judgement = crate::drift::check(&read, &first.run).unwrap();
@@ -40,7 +41,8 @@ fn a_baseline_comes_back_with_every_outcome_and_its_history() {
     assert_eq!(second.last().changes.len(), 1);
     assert!(second.last().changes[0].contains("clean recall@1"), "{:?}", second.last().changes);
     second.write(&path).unwrap();
-    let third = Baseline::accept(moved, "run", Some(&Baseline::read(&path).unwrap()), &decision(1_000_000_002)).unwrap();
+    let third =
+        Baseline::accept(moved, "run", Some(&Baseline::read(&path).unwrap()), &decision(1_000_000_002)).unwrap();
     assert_eq!((third.floors, third.pinned, third.acceptances.len()), (floors, true, 3));
 }
 

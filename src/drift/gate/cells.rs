@@ -27,7 +27,14 @@ pub(super) fn all(pairs: &[Pair<'_>], classes: &BTreeMap<String, Class>, floors:
     cells
 }
 
-fn empty(question: &str, trial: Option<&str>, metric: Metric, class: Class, means: (f64, f64), floors: &Floors) -> Cell {
+fn empty(
+    question: &str,
+    trial: Option<&str>,
+    metric: Metric,
+    class: Class,
+    means: (f64, f64),
+    floors: &Floors,
+) -> Cell {
     Cell {
         question: question.into(),
         trial: trial.map(Into::into),

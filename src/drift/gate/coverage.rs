@@ -22,7 +22,12 @@ pub(super) fn examine<'a>(accepted: &'a Run, tonight: &'a Run, judgement: &mut J
     for then in &accepted.measurements {
         let question = Question::of(then, true);
         let Some(m) = now.get(&question) else {
-            judgement.findings.push(finding(Kind::Coverage, &question, "the trial is missing; it was accepted".into(), None));
+            judgement.findings.push(finding(
+                Kind::Coverage,
+                &question,
+                "the trial is missing; it was accepted".into(),
+                None,
+            ));
             continue;
         };
         let key = Some(m.trial.clone());
@@ -76,8 +81,11 @@ fn missing_metrics(question: &Question, then: &Measurement, now: &Measurement) -
 fn other_data(accepted: &Run, tonight: &Run) -> Finding {
     let labels = |run: &Run| -> BTreeMap<u32, u32> { run.queries.iter().map(|q| (q.query, q.label)).collect() };
     let (then, now) = (labels(accepted), labels(tonight));
-    let moved: BTreeSet<u32> =
-        then.iter().filter(|(query, label)| now.get(query).is_some_and(|l| l != *label)).map(|(_, label)| *label).collect();
+    let moved: BTreeSet<u32> = then
+        .iter()
+        .filter(|(query, label)| now.get(query).is_some_and(|l| l != *label))
+        .map(|(_, label)| *label)
+        .collect();
     let name = |label: &u32| {
         let known = tonight.manifest.test_classes.iter().find(|(l, _)| l == label);
         known.map_or_else(|| label.to_string(), |(label, name)| format!("{label} ({name})"))
@@ -132,7 +140,8 @@ fn join<'a>(
             Err(Box::new((finding(kind, question, text, None), None)))
         }
         (missing, _) => {
-            let text = format!("{missing} of {wanted} queries are missing ({:.1} %)", 100.0 * missing as f64 / wanted as f64);
+            let text =
+                format!("{missing} of {wanted} queries are missing ({:.1} %)", 100.0 * missing as f64 / wanted as f64);
             Err(Box::new((finding(Kind::Coverage, question, text, None), enough.then_some(pair))))
         }
     }

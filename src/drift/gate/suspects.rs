@@ -28,7 +28,8 @@ pub(super) fn list(accepted: &Run, tonight: &Run) -> Vec<String> {
     models.dedup();
     for (model, seed) in models {
         let files = |run: &Run| {
-            let rows = run.measurements.iter().filter(|m| m.model == model && m.model_seed == seed && m.error.is_none());
+            let rows =
+                run.measurements.iter().filter(|m| m.model == model && m.model_seed == seed && m.error.is_none());
             let mut files: Vec<&str> = rows.flat_map(|m| [m.artefact.as_str(), m.crafter.as_str()]).collect();
             files.retain(|file| !file.is_empty());
             files.sort_unstable();

@@ -21,8 +21,7 @@ fn judged(accepted: &Run, tonight: &Run) -> Judgement {
 /// Changes the ranks of one model's trials, and its file unless `same_file`.
 fn changed(run: &Run, model: &str, same_file: bool, change: impl Fn(&mut QueryOutcome)) -> Run {
     let mut run = run.clone();
-    let own: BTreeSet<String> =
-        run.measurements.iter().filter(|m| m.model == model).map(|m| m.trial.clone()).collect();
+    let own: BTreeSet<String> = run.measurements.iter().filter(|m| m.model == model).map(|m| m.trial.clone()).collect();
     run.queries.iter_mut().filter(|q| own.contains(&q.trial)).for_each(change);
     for m in run.measurements.iter_mut().filter(|m| m.model == model && !same_file) {
         m.artefact = "fedcba987654".into();
@@ -51,7 +50,13 @@ fn a_run_passes_against_itself() {
 fn the_same_file_may_flip_as_many_queries_as_rounding_does() {
     let run = good(1, 400);
     // Two of 400 may flip: queries 0 and 1 change sides.
-    let flip = |n: u32| changed(&run, "mine", true, move |q| if q.query < n { q.first_hit = if q.first_hit == 1 { 9 } else { 1 } });
+    let flip = |n: u32| {
+        changed(&run, "mine", true, move |q| {
+            if q.query < n {
+                q.first_hit = if q.first_hit == 1 { 9 } else { 1 }
+            }
+        })
+    };
     let within = judged(&run, &flip(2));
     assert_eq!(within.exit_code(), 0, "{:?}", within.findings);
     assert!(within.cells.iter().any(|c| c.says == Says::Within && c.allowed == Some(2)));
@@ -69,7 +74,13 @@ fn the_same_file_may_flip_as_many_queries_as_rounding_does() {
 #[test]
 fn a_new_file_fails_if_it_is_worse_beyond_chance_and_floor() {
     let run = good(1, 400);
-    let lost = |n: u32, same_file| changed(&run, "mine", same_file, move |q| if q.query < n { q.first_hit = 9 });
+    let lost = |n: u32, same_file| {
+        changed(&run, "mine", same_file, move |q| {
+            if q.query < n {
+                q.first_hit = 9
+            }
+        })
+    };
     // About 36 of 60 hits are lost.
     let worse = judged(&run, &lost(60, false));
     assert_eq!(worse.exit_code(), 1);

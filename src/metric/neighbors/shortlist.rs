@@ -1,6 +1,6 @@
 //! The candidates of one query: what may still be one of its nearest points.
 
-use super::distance::canonical_distance;
+use super::distance::{canonical_distance, canonical_distances};
 use super::panels::least_score;
 use super::points::Points;
 
@@ -27,14 +27,20 @@ impl Judge<'_> {
     /// Decides a run of candidates by their canonical distances.
     fn rank(&self, entries: &[u64], out: &mut Vec<Ranked>) {
         let start = out.len();
+        // Twins follow each other, for their screened distances are equal: of a crowd of them one is enough.
         let mut known = (u32::MAX, 0.0);
-        for &entry in entries {
-            let point = entry as u32;
-            let twin = self.gallery.twin(point as usize);
-            if twin != known.0 {
-                known = (twin, canonical_distance(self.row, self.gallery.row(point as usize)));
-            }
-            out.push(self.with(point, known.1));
+        for four in entries.chunks(4) {
+            let points = [0, 1, 2, 3].map(|i| four[i.min(four.len() - 1)] as u32);
+            let twins = points.map(|point| self.gallery.twin(point as usize));
+            let distances = if twins == [known.0; 4] {
+                [known.1; 4]
+            } else if four.len() == 1 {
+                [canonical_distance(self.row, self.gallery.row(points[0] as usize)); 4]
+            } else {
+                canonical_distances(self.row, points.map(|point| self.gallery.row(point as usize)))
+            };
+            known = (twins[3], distances[3]);
+            out.extend(points.iter().zip(distances).take(four.len()).map(|(&point, d)| self.with(point, d)));
         }
         out[start..].sort_unstable_by(|a, b| a.partial_cmp(b).expect("distances are numbers"));
     }

@@ -1,9 +1,11 @@
 //! `mdprop plan SUITE`: what a suite would do.
 
+mod jobs;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::cli::PlanArgs;
+use crate::cli::{JobFormat, PlanArgs};
 use crate::suite::load::ModelSource;
 use crate::suite::plan::{Plan, TrialSpec};
 
@@ -13,7 +15,18 @@ use crate::suite::plan::{Plan, TrialSpec};
 /// A suite or model file that is missing or wrong.
 pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let plan = Plan::read(&args.suite, &args.models)?;
-    super::print(&if args.json { json(&plan)? } else { text(&plan) })?;
+    let text = match args.shards.map(|shards| shards as usize) {
+        None if args.json => json(&plan)?,
+        None => text(&plan),
+        Some(shards) if args.json => serde_json::to_string_pretty(&jobs::json(&plan, shards))? + "\n",
+        Some(shards) => match args.format {
+            JobFormat::Text => jobs::text(&plan, shards),
+            JobFormat::Github => jobs::github(&plan, &args.suite, shards),
+            JobFormat::Slurm => jobs::slurm(&plan, &args.suite, shards),
+            JobFormat::Kubernetes => jobs::kubernetes(&plan, &args.suite, shards),
+        },
+    };
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
