@@ -9,8 +9,12 @@ pub mod evaluate;
 pub mod goal;
 pub mod noise;
 pub mod pgd;
+pub mod region;
+pub mod route;
+pub mod search;
 pub mod survivors;
 pub mod targets;
+pub mod walk;
 
 use crate::encoder::EncoderError;
 use crate::metric::neighbors::NeighborError;

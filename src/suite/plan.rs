@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::attack::{Branch, Goal, Method, RandomStart, Side};
+use super::attack::{Branch, Goal, Method, Side};
 use super::card::OnnxCard;
 use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::recipe::Recipe;
@@ -120,7 +120,7 @@ impl Plan {
                         attack: attack.name.clone(),
                         side: Some(attack.side),
                         goal: Some(attack.goal.clone()),
-                        method: attack.method.with_epsilon(epsilon.clone()),
+                        method: attack.method.with_epsilons(vec![epsilon.clone()]),
                         crafted_on: *crafted_on,
                         answered_by: attack.answered_by,
                     });
@@ -158,46 +158,6 @@ fn suite_name(path: &Path) -> String {
     match parts.iter().rposition(|part| part == "suites") {
         Some(at) if at + 1 < parts.len() => parts[at + 1..].join("/"),
         _ => parts.last().cloned().unwrap_or_else(|| "suite".into()),
-    }
-}
-
-impl Method {
-    /// The same method with this one radius.
-    pub fn with_epsilon(&self, epsilon: Epsilon) -> Self {
-        use super::attack::EpsilonList;
-        let mut method = self.clone();
-        match &mut method {
-            Self::None {} => {}
-            Self::Fgsm { epsilon: list } | Self::Pgd { epsilon: list, .. } | Self::Noise { epsilon: list } => {
-                *list = EpsilonList(vec![epsilon]);
-            }
-        }
-        method
-    }
-
-    /// Gradient steps, 0 for methods without gradients.
-    pub fn steps(&self) -> usize {
-        match self {
-            Self::None {} | Self::Noise { .. } => 0,
-            Self::Fgsm { .. } => 1,
-            Self::Pgd { steps, .. } => *steps,
-        }
-    }
-
-    /// Independent runs, at least 1.
-    pub fn restarts(&self) -> usize {
-        match self {
-            Self::Pgd { restarts, .. } => *restarts,
-            _ => 1,
-        }
-    }
-
-    /// Where the first iterate lies.
-    pub fn random_start(&self) -> RandomStart {
-        match self {
-            Self::Pgd { random_start, .. } => random_start.clone(),
-            _ => RandomStart::None,
-        }
     }
 }
 

@@ -8,6 +8,6 @@ mod side;
 
 pub use branch::Branch;
 pub use goal::{Goal, TargetLoss};
-pub use method::{Method, RandomStart, Stop};
+pub use method::{Access, Distribution, Estimation, Method, RandomStart, Stop};
 pub use radii::EpsilonList;
 pub use side::Side;
