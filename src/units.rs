@@ -282,7 +282,9 @@ impl<'de> Deserialize<'de> for Epsilon {
                         _ => return Err(de::Error::unknown_field(&key, &["normalized", "l2"])),
                     };
                     if found.replace(epsilon).is_some() {
-                        return Err(de::Error::custom("two units in one radius; write { normalized = .. } or { l2 = .. }"));
+                        return Err(de::Error::custom(
+                            "two units in one radius; write { normalized = .. } or { l2 = .. }",
+                        ));
                     }
                 }
                 let epsilon = found.ok_or_else(|| de::Error::missing_field("normalized"))?;

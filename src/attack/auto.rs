@@ -13,12 +13,8 @@
 //! radius every member begins where it ended at the smaller one.
 
 use super::route::Route;
-use crate::suite::attack::{Goal, TargetLoss};
+use crate::suite::attack::{AUTO_QUERIES, AUTO_STEPS, Goal, TargetLoss};
 
-/// Gradient steps of each Auto-PGD, as in AutoAttack.
-pub const STEPS: usize = 100;
-/// Looks of the Square attack.
-pub const QUERIES: usize = 1000;
 /// Identities that the second member aims at; fewer if the gallery has fewer others.
 pub const TARGETS: usize = 5;
 
@@ -33,14 +29,19 @@ pub struct Member {
     pub route: Route,
 }
 
+/// Until the goal is there.
+fn misrank() -> Goal {
+    Goal::Untargeted {}
+}
+
 /// The members in their order. `others`: identities that every query can be moved to.
 pub fn members(others: usize) -> Vec<Member> {
-    let apgd = || Route::Apgd { steps: STEPS };
+    let apgd = || Route::Apgd { steps: AUTO_STEPS };
     let goal = Goal::MultiTarget { targets: TARGETS.min(others).max(1), loss: TargetLoss::MeanDistance };
     vec![
-        Member { name: "apgd-misrank", goal: Goal::Misrank {}, route: apgd() },
+        Member { name: "apgd-misrank", goal: misrank(), route: apgd() },
         Member { name: "apgd-multi-target", goal, route: apgd() },
         Member { name: "apgd-untargeted", goal: Goal::Untargeted {}, route: apgd() },
-        Member { name: "square-misrank", goal: Goal::Misrank {}, route: Route::Square { queries: QUERIES } },
+        Member { name: "square-misrank", goal: misrank(), route: Route::Square { queries: AUTO_QUERIES } },
     ]
 }

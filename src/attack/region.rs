@@ -218,7 +218,8 @@ mod tests {
             let region = l2(&clean, length);
             let mut x = far.clone();
             region.project(&mut x);
-            prop_assert!(distance(&x, &clean) <= length);
+            // The margin covers rounding of pixels unless the radius is far below a grey level.
+            prop_assert!(distance(&x, &clean) <= length + 1e-7);
             prop_assert!(x.iter().all(|v| (0.0..=1.0).contains(v)));
             let again = { let mut y = x.clone(); region.project(&mut y); y };
             prop_assert!(distance(&again, &x) < 1e-6, "idempotent");

@@ -51,7 +51,8 @@ impl Route {
     /// # Errors
     /// [`BudgetError`]: no step, no run, or a step longer than the radius without `allow_overshoot`.
     pub fn resolve(method: &Method, goal: &Goal, epsilon: &Epsilon, std: &[f32]) -> Result<Option<Self>, BudgetError> {
-        for (count, what) in [(method.restarts(), "restarts"), (method.steps(), "steps"), (method.queries(), "queries")] {
+        for (count, what) in [(method.restarts(), "restarts"), (method.steps(), "steps"), (method.queries(), "queries")]
+        {
             let counts = match what {
                 "steps" => matches!(method, Method::Pgd { .. } | Method::Momentum { .. } | Method::Apgd { .. }),
                 "queries" => matches!(method, Method::Square { .. } | Method::Nes(_) | Method::Spsa(_)),
@@ -108,7 +109,13 @@ impl Route {
 
     /// Begins run `restart` of one image. `warm`: where a smaller budget ended, for the first run. A second run from the
     /// clean image would repeat the first, so later ones start at random.
-    pub fn begin(&self, region: Arc<Region>, mut stream: Stream, restart: usize, warm: Option<&[f32]>) -> Box<dyn Walk> {
+    pub fn begin(
+        &self,
+        region: Arc<Region>,
+        mut stream: Stream,
+        restart: usize,
+        warm: Option<&[f32]>,
+    ) -> Box<dyn Walk> {
         let warm = warm.filter(|_| restart == 0).map(<[f32]>::to_vec);
         let uniform = |stream: &mut Stream, radii: Option<&[f32]>| region.draw_uniform(stream, radii);
         match self {

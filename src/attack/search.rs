@@ -18,7 +18,7 @@ use super::route::Route;
 use super::walk::{Seen, Walk};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::Encoder;
-use crate::progress::Cancel;
+use crate::progress::{Cancel, Observer};
 use crate::rng;
 use crate::suite::attack::{Access, Goal};
 
@@ -77,10 +77,12 @@ pub struct Leg<'a> {
     pub access: Access,
     /// When to leave.
     pub until: Until,
+    /// Whether no other leg follows: who is through with it is through.
+    pub last: bool,
 }
 
 /// What all legs of a trial share.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Search<'a> {
     /// Queries at once.
     pub places: usize,
@@ -88,6 +90,8 @@ pub struct Search<'a> {
     pub seed: u64,
     /// Looked at between evaluations.
     pub cancel: &'a Cancel,
+    /// Told of each query that is through: broken, or at the end of the last leg.
+    pub observer: &'a dyn Observer,
 }
 
 /// One query on its way.
@@ -214,7 +218,8 @@ impl Running<'_> {
     /// One evaluation of all places, and what follows for each.
     fn look(&mut self, encoder: &mut dyn Encoder) -> Result<(), AttackError> {
         let looked = self.evaluate(encoder)?;
-        let candidates: Vec<usize> = self.taken().filter(|(_, place)| place.walk.is_candidate()).map(|(i, _)| i).collect();
+        let candidates: Vec<usize> =
+            self.taken().filter(|(_, place)| place.walk.is_candidate()).map(|(i, _)| i).collect();
         let mut broken = vec![false; self.places.len()];
         if self.leg.until != Until::End && !candidates.is_empty() {
             let queries: Vec<usize> = candidates.iter().map(|&i| self.query(i)).collect();
@@ -227,6 +232,8 @@ impl Running<'_> {
             if self.goes_on(&mut place, &looked, i, broken[i])? {
                 self.places[i] = Some(place);
             } else {
+                let gone = self.leg.last || (broken[i] && self.leg.until == Until::Broken);
+                self.search.observer.advance(u64::from(gone));
                 free.push(i);
             }
         }

@@ -61,6 +61,9 @@ pub struct TrialSpec {
     pub crafted_on: Branch,
     /// Branch that answers.
     pub answered_by: Branch,
+    /// Smaller radii of a curve, ascending: this trial begins where the last of them ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Epsilon>,
 }
 
 impl TrialSpec {
@@ -121,6 +124,7 @@ impl Plan {
             method: Method::None {},
             crafted_on: Branch::Main,
             answered_by: Branch::Main,
+            after: vec![],
         }];
         for attack in &self.suite.attacks {
             if !branches.contains(&attack.answered_by) {
@@ -135,6 +139,7 @@ impl Plan {
                         method: attack.method.with_epsilons(vec![epsilon.clone()]),
                         crafted_on: *crafted_on,
                         answered_by: attack.answered_by,
+                        after: smaller_radii(&attack.method, epsilon),
                     });
                 }
             }
@@ -151,6 +156,15 @@ impl Plan {
         let all = self.suite.attacks.iter().filter(|a| a.name == trial.attack).flat_map(|a| a.method.epsilons());
         all.map(size).all(|other| own.is_some_and(|own| own >= other))
     }
+}
+
+/// Radii of a curve below `epsilon`, ascending; none for a method whose radii do not follow each other.
+fn smaller_radii(method: &Method, epsilon: &Epsilon) -> Vec<Epsilon> {
+    let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);
+    let below = |other: &&Epsilon| method.is_curve() && size(other) < size(epsilon);
+    let mut radii: Vec<Epsilon> = method.epsilons().iter().filter(below).cloned().collect();
+    radii.sort_by(|a, b| size(a).total_cmp(&size(b)));
+    radii
 }
 
 /// A recipe reduced to what can change a weight of one seed's model: no prose, no list of seeds, no path.

@@ -77,7 +77,7 @@ impl Targets<'_> {
             gallery: self.gallery,
             gallery_labels: &self.gallery_labels,
             excluded: &excluded,
-            depth: Depth::Fixed(depth as u32),
+            depth: Depth::Fixed(depth),
             distance: neighbors::Distance::Euclidean,
         })?)
     }
@@ -176,8 +176,7 @@ pub(super) fn search_all(
     let first: Vec<usize> = (0..trial.victims.list.len()).collect();
     let stages = radii.first().map_or(1, |radius| radius.stages.len());
     for cohort in first.chunks(cohort_size(input, crafter.spec().input, stages)) {
-        trial.attack_cohort(crafter, answerer.as_deref_mut(), &mut radii, cohort)?;
-        input.observer.advance(cohort.len() as u64);
+        trial.attack_cohort(crafter, &mut answerer, &mut radii, cohort)?;
     }
     let shape = [trial.victims.list.len(), trial.clean.dim()];
     let finish = |radius: Radius<'_>| {
@@ -251,7 +250,7 @@ impl<'a> Trial<'a> {
     fn attack_cohort(
         &self,
         crafter: &mut dyn Encoder,
-        mut answerer: Option<&mut dyn Encoder>,
+        answerer: &mut Option<&mut dyn Encoder>,
         radii: &mut [Radius<'_>],
         cohort: &[usize],
     ) -> Result<(), AttackError> {
@@ -265,6 +264,8 @@ impl<'a> Trial<'a> {
         for (number, radius) in radii.iter_mut().enumerate() {
             let open: Vec<usize> =
                 (0..cohort.len()).filter(|&at| settled[at].as_ref().is_none_or(|settled| !settled.over)).collect();
+            let through = if radius.budget.is_zero() { cohort.len() } else { cohort.len() - open.len() };
+            input.observer.advance(through as u64);
             let mut found = self.walk_stages(crafter, radius, (cohort, &open), (&mut ends, &mut evaluations))?;
             if number == last {
                 ends.iter_mut().flatten().for_each(|end| *end = None);
@@ -273,7 +274,7 @@ impl<'a> Trial<'a> {
             if !open.is_empty() {
                 let [_, c, h, w] = input.images.images(&[]).shape();
                 let images = Images::new([open.len(), c, h, w], pixels).expect("one image for each open one");
-                let embedded = match answerer.as_deref_mut() {
+                let embedded = match answerer {
                     Some(answerer) => answerer.embed(&images)?,
                     None => crafter.embed(&images)?,
                 };
@@ -319,7 +320,8 @@ impl<'a> Trial<'a> {
         let [_, c, h, w] = input.images.images(&[]).shape();
         let mut chosen: Vec<Option<(Found, usize)>> = vec![None; open.len()];
         let mut standing: Vec<usize> = (0..open.len()).collect();
-        let search = Search { places: input.batch_size, seed: input.seed, cancel: input.cancel };
+        let (places, seed, cancel, observer) = (input.batch_size, input.seed, input.cancel, input.observer);
+        let search = Search { places, seed, cancel, observer };
         for (number, stage) in radius.stages.iter().enumerate() {
             let enter = |&i: &usize| {
                 let (at, query) = (open[i], cohort[open[i]]);
@@ -336,6 +338,7 @@ impl<'a> Trial<'a> {
                 restarts: stage.restarts,
                 access: self.access,
                 until: self.until,
+                last: number + 1 == radius.stages.len(),
             };
             search.run(crafter, &self.victims, &leg, &mut list)?;
             let mut left = Vec::with_capacity(standing.len());

@@ -119,7 +119,7 @@ mod tests {
         let budget = Budget::new(&Epsilon::Normalized(0.1), &[1.0; 3]);
         let clean = vec![0.5; 3 * 64];
         let region = Arc::new(Region::new(clean, [3, 8, 8], &budget));
-        let mut square = Square::new(region, None, 60, rng::stream(1, "test", &[]));
+        let mut square = Square::new(region, None, 300, rng::stream(1, "test", &[]));
         let mut looks = 0;
         loop {
             looks += 1;
@@ -133,14 +133,15 @@ mod tests {
             if looks > 1 && !differs.is_empty() {
                 let (rows, columns): (Vec<usize>, Vec<usize>) = differs.iter().map(|i| (i / 8, i % 8)).unzip();
                 let extent = |list: &[usize]| list.iter().max().unwrap() - list.iter().min().unwrap() + 1;
-                let side = side(looks - 1, 60, [3, 8, 8], 1);
+                let side = side(looks - 1, 300, [3, 8, 8], 1);
                 assert!(extent(&rows) <= side && extent(&columns) <= side);
             }
             if !more {
                 break;
             }
         }
-        assert_eq!(looks, 60);
-        assert!(square.score < -3.0 * 64.0 * 0.56, "{}", square.score);
+        assert_eq!(looks, 300);
+        // From 0.5 a pixel at the start to 0.6 at most.
+        assert!(square.score < -3.0 * 64.0 * 0.54, "{}", square.score);
     }
 }

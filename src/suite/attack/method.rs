@@ -18,6 +18,11 @@ pub enum RandomStart {
     Fixed(Epsilon),
 }
 
+/// Gradient steps of each Auto-PGD of an ensemble, as in AutoAttack.
+pub const AUTO_STEPS: usize = 100;
+/// Looks of the Square attack of an ensemble.
+pub const AUTO_QUERIES: usize = 1000;
+
 /// When a search is over for a query, short of its steps and restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
@@ -304,6 +309,14 @@ impl Method {
         }
     }
 
+    /// How its noise is distributed.
+    pub fn distribution(&self) -> Distribution {
+        match self {
+            Self::Noise { distribution, .. } => *distribution,
+            _ => Distribution::Uniform,
+        }
+    }
+
     /// What the attacker sees.
     pub fn access(&self) -> Access {
         match self {
@@ -369,11 +382,23 @@ impl Method {
         }
     }
 
+    /// Gradients and forward passes that it takes at most for one query at one radius, all runs together.
+    pub fn looks(&self) -> (usize, usize) {
+        match self {
+            Self::None {} | Self::Noise { .. } => (0, 0),
+            Self::Auto { .. } => (3 * (AUTO_STEPS + 1), AUTO_QUERIES),
+            other if other.needs_gradient() => (other.steps() * other.restarts(), 0),
+            other => (0, other.queries() * other.restarts()),
+        }
+    }
+
     /// Whether it needs the model's gradient.
     pub fn needs_gradient(&self) -> bool {
         match self {
             Self::None {} | Self::Noise { .. } | Self::Square { .. } | Self::Nes(_) | Self::Spsa(_) => false,
-            Self::Fgsm { .. } | Self::Pgd { .. } | Self::Momentum { .. } | Self::Apgd { .. } | Self::Auto { .. } => true,
+            Self::Fgsm { .. } | Self::Pgd { .. } | Self::Momentum { .. } | Self::Apgd { .. } | Self::Auto { .. } => {
+                true
+            }
         }
     }
 
