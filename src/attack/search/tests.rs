@@ -146,7 +146,7 @@ fn gradient_methods_reach_the_optimum_of_a_linear_encoder_in_both_norms() {
                 for (i, x) in hunted.found.as_ref().unwrap().adversarial.iter().enumerate() {
                     let change = if l2 { size * weight[i] / norm } else { size * weight[i].signum() };
                     let wanted = f64::from(clean[i]) + change;
-                    assert!((f64::from(*x) - wanted).abs() < 2e-4 * size.max(0.1), "{method:?}: {x}, wanted {wanted}");
+                    assert!((f64::from(*x) - wanted).abs() < 1e-3 * size.max(0.1), "{method:?}: {x}, wanted {wanted}");
                 }
             }
         }
