@@ -58,7 +58,8 @@ fn collect(folder: &Path, depth: usize, found: &mut BTreeMap<String, f64>) -> an
         let (id, times) = (path.join("benchmark.json"), path.join("estimates.json"));
         if path.ends_with("new") && id.is_file() && times.is_file() {
             let id: Benchmark = serde_json::from_slice(&read(&id)?).with_context(|| id.display().to_string())?;
-            let times: Estimates = serde_json::from_slice(&read(&times)?).with_context(|| times.display().to_string())?;
+            let times: Estimates =
+                serde_json::from_slice(&read(&times)?).with_context(|| times.display().to_string())?;
             found.insert(id.full_id, times.median.point_estimate);
         } else if path.is_dir() && depth < DEEPEST {
             collect(&path, depth + 1, found)?;

@@ -96,13 +96,16 @@ mod tests {
     use super::*;
 
     fn baseline() -> SpeedBaseline {
-        let text = "schema = 1\n[[ratio]]\nabout = \"a to b\"\nof = \"g/a\"\nto = \"g/b\"\naccepted = 3.0\nslack = 0.1\n";
+        let text =
+            "schema = 1\n[[ratio]]\nabout = \"a to b\"\nof = \"g/a\"\nto = \"g/b\"\naccepted = 3.0\nslack = 0.1\n";
         toml::from_str(text).unwrap()
     }
 
     #[test]
     fn a_slower_machine_is_no_warning_and_a_slower_program_is() {
-        let times = |a: f64, b: f64| BTreeMap::from([("g/a/64 px".to_string(), a), ("g/b".to_string(), b), ("g/ab".into(), 9.0)]);
+        let times = |a: f64, b: f64| {
+            BTreeMap::from([("g/a/64 px".to_string(), a), ("g/b".to_string(), b), ("g/ab".into(), 9.0)])
+        };
         let warns = |a, b| measure(&baseline(), &times(a, b))[0].warns();
         assert!(!warns(3.0, 1.0) && !warns(300.0, 100.0) && !warns(3.2, 1.0));
         assert!(warns(3.4, 1.0));
@@ -112,6 +115,9 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_said() {
         let found = measure(&baseline(), &BTreeMap::new());
-        assert!(text(&found, true).starts_with("::warning title=performance::a to b: not measured; run the benchmarks `g/a`"));
+        assert!(
+            text(&found, true)
+                .starts_with("::warning title=performance::a to b: not measured; run the benchmarks `g/a`")
+        );
     }
 }

@@ -17,7 +17,12 @@ const TRIALS: u32 = 16;
 
 fn run(night: u64) -> Run {
     let mut run = Run {
-        manifest: Manifest { schema: folder::SCHEMA, suite: "million".into(), started_unix_s: 1 + night, ..Manifest::default() },
+        manifest: Manifest {
+            schema: folder::SCHEMA,
+            suite: "million".into(),
+            started_unix_s: 1 + night,
+            ..Manifest::default()
+        },
         measurements: vec![],
         queries: vec![],
         training: vec![],

@@ -130,8 +130,8 @@ fn a_weight_that_changed_by_one_percent_is_named_where_files_are_pinned() {
     // The largest weight, wherever the file keeps its bytes.
     let mut raw = weights.raw_data.take().expect("the reference model keeps raw bytes").to_vec();
     let value = |raw: &[u8], i: usize| f32::from_le_bytes(raw[4 * i..4 * i + 4].try_into().unwrap());
-    let largest = (0..raw.len() / 4).max_by(|&a, &b| value(raw, a).abs().total_cmp(&value(raw, b).abs())).unwrap();
-    let moved = (value(raw, largest) * 1.01).to_le_bytes();
+    let largest = (0..raw.len() / 4).max_by(|&a, &b| value(&raw, a).abs().total_cmp(&value(&raw, b).abs())).unwrap();
+    let moved = (value(&raw, largest) * 1.01).to_le_bytes();
     raw[4 * largest..4 * largest + 4].copy_from_slice(&moved);
     weights.raw_data = Some(raw.into());
     let path = folder.path().join("moved.onnx");
