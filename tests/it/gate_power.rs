@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use mdprop::drift::gate::{self, Cell, Class, Says};
 use mdprop::drift::slow;
@@ -46,6 +47,14 @@ fn flips(drop: f64, stream: &mut rng::Stream) -> (u64, u64) {
     (lost, disagree - lost)
 }
 
+/// `p_worse` of so many hits lost; the number of disagreements is always the same.
+fn p_worse(lost: u64) -> f64 {
+    static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
+    let disagree = (DISAGREE * QUERIES as f64).round() as u64;
+    let of = |lost| Discordance { only_a: lost, only_b: disagree - lost }.p_worse();
+    TABLE.get_or_init(|| (0..=disagree).map(of).collect())[lost as usize]
+}
+
 /// A night: every metric of the grid, clean recall@1 truly lower by `drop`.
 fn night(drop: f64, number: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
@@ -54,7 +63,6 @@ fn night(drop: f64, number: u64) -> Vec<Cell> {
             let headline = question == 0 && k == 0;
             let mut stream = rng::stream(9, "gate-power", &[number, question as u64, k as u64, drop.to_bits()]);
             let (lost, gained) = flips(if headline { drop } else { 0.0 }, &mut stream);
-            let p = |only_a, only_b| Discordance { only_a, only_b }.p_worse();
             cells.push(Cell {
                 question: if question == 0 { "m seed 0 clean".into() } else { format!("m seed 0 attack {question}") },
                 trial: None,
@@ -66,7 +74,7 @@ fn night(drop: f64, number: u64) -> Vec<Cell> {
                 interval: None,
                 flipped: Some((lost, gained)),
                 allowed: None,
-                p: Some((p(lost, gained), p(gained, lost))),
+                p: Some((p_worse(lost), p_worse(gained))),
                 p_adjusted: None,
                 floor: gate::floor(metric, VALUE, &Default::default()),
                 says: Says::Shown,
@@ -142,7 +150,7 @@ fn slow_drift(step: f64) -> (usize, usize) {
             let mut stream = rng::stream(10, "slow-drift", &[series, night_number as u64, step.to_bits()]);
             let (lost, gained) = flips((step * bad).min(0.9 * DISAGREE), &mut stream);
             values.push(VALUE + (gained as f64 - lost as f64) / QUERIES as f64);
-            let p = Discordance { only_a: lost, only_b: gained }.p_worse();
+            let p = p_worse(lost);
             // The headline's own part of the level, as if nothing else were rejected.
             let drop = (lost as f64 - gained as f64) / QUERIES as f64;
             if p < gate::SIGNIFICANCE * gate::HEADLINE_SHARE && drop > 0.01 && bad > 0.0 {
