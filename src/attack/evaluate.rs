@@ -86,7 +86,7 @@ pub struct TrialOutcome {
     pub recall: Vec<RecallAt>,
     /// Such queries.
     pub without_positive: usize,
-    /// Share of queries whose nearest image has a target's identity; `None` for clean and untargeted trials.
+    /// Share of queries whose nearest image has a target's identity; `None` if nobody is aimed at.
     pub success: Option<Estimate>,
     /// Mean Euclidean distance between clean and attacked embedding.
     pub shift: Option<Estimate>,
@@ -158,8 +158,9 @@ pub fn run_trial(
     let excluded = &places.own;
     let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
     let found = sides.search(&places, Depth::PerQuery(&depths))?;
+    let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
     let target_ranks = match &attacked {
-        Some(attacked) if input.metrics.contains(&Metric::TargetRank) => {
+        Some(attacked) if has_success && input.metrics.contains(&Metric::TargetRank) => {
             sides.target_ranks(input, attacked, &places)?
         }
         _ => vec![],
@@ -180,7 +181,7 @@ pub fn run_trial(
         }
         None => None,
     };
-    let targeted = queries.iter().any(|q| !q.targets.is_empty());
+    let targeted = has_success && queries.iter().any(|q| !q.targets.is_empty());
     let column = |value: fn(&QueryOutcome) -> f64| queries.iter().map(value).collect::<Vec<f64>>();
     let mean = |values: &[f64], metric: Metric| score::mean(values, labels, metric.about().range, input.seed);
     let l2 = column(|q| f64::from(q.l2));
@@ -262,6 +263,7 @@ fn outcomes(
 ) -> Vec<QueryOutcome> {
     let deepest = input.ks.iter().copied().max().unwrap_or(1) as usize;
     let label = |image: usize| input.images.labels[image];
+    let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
     let outcome = |(i, found): (usize, &Found)| {
         let image = input.queries[i];
         let sample = attacked.map(|a| &a.samples[places.attacked[i]]);
@@ -279,7 +281,7 @@ fn outcomes(
                 .map(|&place| input.gallery[place as usize] as u32)
                 .collect(),
             targets: targets.iter().map(|&target| target as u32).collect(),
-            success: targets.iter().any(|&target| nearest == Some(label(target))),
+            success: has_success && targets.iter().any(|&target| nearest == Some(label(target))),
             target_rank: target_ranks.get(i).copied().unwrap_or(0),
             shift: sample.map_or(0.0, |s| s.shift),
             linf: sample.map_or(0.0, |s| s.linf),
@@ -305,7 +307,7 @@ fn run_checks(
     list.push(checks::budget_obeyed_in_8_bits(attacked.byte_excess, attacked.plain_byte_excess));
     list.push(checks::pixels_in_range(attacked.lowest, attacked.highest));
     list.push(checks::loss_recomputed(attacked.loss_difference));
-    if !matches!(attack.goal, Goal::Untargeted {}) {
+    if attack.goal.aims_at_others() {
         let identities: Vec<(u32, Vec<u32>)> =
             attacked.samples.iter().map(|s| (s.label, input.images.labels_of(&s.targets))).collect();
         list.push(checks::targets_sound(identities.iter().map(|(own, targets)| (*own, targets.as_slice()))));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Method, Side, Stop};
+use super::attack::{Goal, Method, Robrank, Side, Stop};
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
@@ -119,6 +119,14 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     {
         problems.push(at(format!("targets = {targets} is outside 1 to 1000")));
     }
+    if let Goal::SameIdentity { targets } = &attack.goal
+        && (*targets == 0 || *targets > 1000)
+    {
+        problems.push(at(format!("targets = {targets} is outside 1 to 1000")));
+    }
+    if let Goal::Robrank(robrank) = &attack.goal {
+        problems.extend(robrank_problems(robrank, attack).into_iter().map(at));
+    }
     if attack.crafted_on.is_empty() {
         problems.push(at("crafted_on is empty; leave it out to use the main branch".into()));
     }
@@ -157,6 +165,27 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
             problems.push(at(format!("epsilon {epsilon} stands twice")));
         }
     }
+}
+
+fn robrank_problems(robrank: &Robrank, attack: &Attack) -> Vec<String> {
+    let mut problems = Vec::new();
+    let distinct: BTreeSet<_> = robrank.parts.iter().collect();
+    if robrank.parts.is_empty() {
+        problems.push("parts is empty; leave it out for all of RobRank's attacks".into());
+    }
+    if distinct.len() != robrank.parts.len() {
+        problems.push("a part stands twice in parts".into());
+    }
+    for (name, count) in [("w", robrank.w), ("m", robrank.m)] {
+        if count == 0 || count > 1000 {
+            problems.push(format!("{name} = {count} is outside 1 to 1000"));
+        }
+    }
+    if attack.side != Side::Query {
+        problems
+            .push("RobRank perturbs one image at a time, as a query or as a candidate: write side = \"query\"".into());
+    }
+    problems
 }
 
 fn same_unit(a: &Epsilon, b: &Epsilon) -> bool {
@@ -221,8 +250,8 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
     if metric.scope() == Scope::Attack && expectation.attack == "clean" {
         problems.push("only attacks have it".into());
     }
-    let untargeted = attack.is_some_and(|a| matches!(a.goal, Goal::Untargeted {}));
-    if matches!(metric, Metric::Success | Metric::TargetRank) && untargeted {
+    let aimless = attack.is_some_and(|a| !a.goal.has_success());
+    if matches!(metric, Metric::Success | Metric::TargetRank) && aimless {
         problems.push("an untargeted attack has no target".into());
     }
     let (low, high) = metric.about().range;

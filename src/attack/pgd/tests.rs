@@ -85,7 +85,7 @@ fn a_zero_budget_gives_the_clean_pixels() {
 fn restarts_and_radius_never_weaken_and_the_batch_does_not_matter() {
     let mut encoder = LinearEncoder::random(SHAPE, 6, true, 3).unwrap();
     let clean = batch(6, 4);
-    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default(), choice: Default::default() };
     let four = Epsilon::Pixels(PixelAmount::grey_levels(4));
     for start in [RandomStart::None, RandomStart::Uniform] {
         let one = run(&mut encoder, &clean, &goal, &four, &method(&four, 4, 1, start.clone()));

@@ -4,10 +4,12 @@ mod branch;
 mod goal;
 mod method;
 mod radii;
+mod robrank;
 mod side;
 
 pub use branch::Branch;
-pub use goal::{Goal, TargetLoss};
+pub use goal::{Goal, TargetChoice, TargetLoss};
 pub use method::{Method, RandomStart, Stop};
 pub use radii::EpsilonList;
+pub use robrank::{RankingPart, ResolvedQuirks, Robrank, RobrankQuirks};
 pub use side::Side;
