@@ -4,6 +4,7 @@
 
 mod attacked;
 mod hunted;
+pub mod ranked;
 mod retrieval;
 mod row;
 
@@ -17,7 +18,7 @@ use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
 use crate::score;
-use crate::suite::attack::{Goal, Method, Side};
+use crate::suite::attack::{Goal, Method, RankingPart, Side};
 use crate::units::Epsilon;
 use attacked::Attacked;
 use retrieval::{Places, Sides};
@@ -165,13 +166,20 @@ pub fn run_trial(
         }
         _ => vec![],
     };
-    let queries = outcomes(input, attacked.as_ref(), &places, &found, &target_ranks);
+    let mut queries = outcomes(input, attacked.as_ref(), &places, &found, &target_ranks);
+    let part = ranked::part_of(input);
+    let scores = match (part, &attacked) {
+        (Some(part), Some(attacked)) => ranked::score(part, input, attacked, &places, &mut queries),
+        _ => vec![],
+    };
+    // An attacked candidate is searched for, it finds nothing.
+    let searches = !part.is_some_and(RankingPart::perturbs_candidate);
     let labels = &sides.query_labels;
     let ranks: Vec<u32> = queries.iter().map(|q| q.first_hit).collect();
     let without_positive = ranks.iter().filter(|&&rank| rank == 0).count();
     let with = ranks.len() - without_positive;
     let wanted = "at least 1; recall is undefined otherwise";
-    want("queries with another image of their class in the gallery", with, wanted, with > 0)?;
+    want("queries with another image of their class in the gallery", with, wanted, with > 0 || !searches)?;
     let clean = match &attacked {
         Some(_) => {
             // Lists are compared only where they must be equal.
@@ -188,10 +196,15 @@ pub fn run_trial(
     let attack_ran = attacked.is_some();
     Ok(TrialOutcome {
         recall: score::recall_at(input.ks, &ranks, labels, input.seed),
-        without_positive,
+        without_positive: if searches { without_positive } else { 0 },
         success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
         shift: if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None },
-        metrics: further(input, attacked.as_ref(), &sides, (&places, &found, clean.as_deref(), &target_ranks)),
+        metrics: if searches {
+            let found = (&places, &found[..], clean.as_deref(), &target_ranks[..]);
+            further(input, attacked.as_ref(), &sides, found).into_iter().chain(scores).collect()
+        } else {
+            scores
+        },
         linf_max: attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max)),
         l2_mean: attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64),
         checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
@@ -287,6 +300,7 @@ fn outcomes(
             linf: sample.map_or(0.0, |s| s.linf),
             l2: sample.map_or(0.0, |s| s.l2),
             loss: sample.map_or(0.0, |s| s.loss),
+            score: None,
         }
     };
     found.iter().enumerate().map(outcome).collect()
@@ -320,7 +334,10 @@ fn run_checks(
         let searched = || attacked.samples.iter().filter(|s| !s.broken);
         let n = searched().count();
         list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
-        list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
+        let keeps_last = matches!(attack.goal, Goal::Robrank(robrank) if robrank.quirks().last_iterate);
+        if !keeps_last {
+            list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
+        }
     }
     list
 }

@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod goal;
 pub mod noise;
 pub mod pgd;
+pub mod ranking;
 pub mod survivors;
 pub mod targets;
 

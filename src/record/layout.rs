@@ -198,6 +198,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("linf_pixels", single(|q| q.linf));
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
+    c.push("score", reals(rows, |q| q.score));
     c
 }
 
@@ -206,7 +207,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let (first_hit, success) = (c.whole("first_hit")?, c.flag("success")?);
     let target_rank = c.whole("target_rank")?;
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
-    let loss = c.single("loss")?;
+    let (loss, score) = (c.single("loss")?, c.real("score")?);
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
     let row = |(i, (neighbors, targets)): (usize, (Vec<u32>, Vec<u32>))| QueryOutcome {
         trial: trial[i].clone(),
@@ -221,6 +222,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         linf: linf[i],
         l2: l2[i],
         loss: loss[i],
+        score: score[i],
     };
     Ok(lists.enumerate().map(row).collect())
 }

@@ -103,6 +103,7 @@ fn metric_problems(metrics: &[Metric], problems: &mut Vec<String>) {
         match metric {
             Metric::RecallAt(k) => problems.push(at(&format!("has a list of its own; write {k} into recall_at"))),
             Metric::Success | Metric::Shift => problems.push(at("is always measured; leave it out")),
+            other if other.scope() == Scope::Robrank => problems.push(at("is measured by goal.robrank; leave it out")),
             other if other.scope() == Scope::Suite => problems.push(at("is always in the report; leave it out")),
             _ => {}
         }
@@ -209,7 +210,7 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     if expectation.attack == "clean" {
         return;
     }
-    match suite.attacks.iter().find(|a| a.name == expectation.attack) {
+    match expected_attack(suite, expectation) {
         None => problems.push(at("no such attack in this suite".into())),
         Some(attack) => {
             let radii: Vec<String> = attack.method.epsilons().iter().map(ToString::to_string).collect();
@@ -226,6 +227,13 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     }
 }
 
+/// The entry whose trial, or whose score of several trials, is expected.
+fn expected_attack<'a>(suite: &'a SuiteWire, expectation: &Expectation) -> Option<&'a Attack> {
+    let named = |a: &&Attack| a.parts().iter().any(|(name, _)| *name == expectation.attack);
+    let whole = |a: &&Attack| a.name == expectation.attack;
+    suite.attacks.iter().find(named).or_else(|| suite.attacks.iter().find(whole))
+}
+
 /// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
 fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
     let evaluation = &suite.evaluation;
@@ -233,7 +241,13 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
         return vec!["it belongs to several attacks together and is in the report; expect recall@1 of each".into()];
     }
     let mut problems = Vec::new();
+    let attack = expected_attack(suite, expectation);
+    let of_robrank = attack.is_some_and(|a| matches!(a.goal, Goal::Robrank(_)));
+    if metric.scope() == Scope::Robrank && !of_robrank {
+        return vec!["only RobRank's attacks have it".into()];
+    }
     let measured = match metric {
+        metric if metric.scope() == Scope::Robrank => true,
         Metric::RecallAt(k) => evaluation.recall_at.contains(&k),
         Metric::Success | Metric::Shift => true,
         other => evaluation.metrics.contains(&other),
@@ -242,7 +256,6 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
         let list = if let Metric::RecallAt(_) = metric { "recall_at" } else { "metrics" };
         problems.push(format!("it is not measured; add it to evaluation.{list}"));
     }
-    let attack = suite.attacks.iter().find(|a| a.name == expectation.attack);
     let of_set = matches!(metric.scope(), Scope::Geometry | Scope::Clustering);
     if of_set && attack.is_some_and(|a| a.side == Side::Query) {
         problems.push("the gallery stays clean under side = \"query\"; expect it under `clean`".into());

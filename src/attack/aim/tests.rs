@@ -152,7 +152,8 @@ fn lowering_draws_from_the_nearest_and_small_galleries_are_refused() {
         // A hundredth of twelve is nothing: as many as are asked for.
         let mut lowered = aim.targets(i, &robrank(RankingPart::QueryLower, 4, false)).unwrap();
         let mut nearest = order[..4].to_vec();
-        (lowered.sort_unstable(), nearest.sort_unstable());
+        lowered.sort_unstable();
+        nearest.sort_unstable();
         assert_eq!(lowered, nearest);
         let queries = aim.targets(i, &robrank(RankingPart::CandidateLower, 2, false)).unwrap();
         assert!(queries.iter().all(|q| order[..2].contains(q)));

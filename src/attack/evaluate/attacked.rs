@@ -7,10 +7,10 @@ use crate::attack::aim::{Aim, Scene};
 use crate::attack::budget::{Budget, Schedule};
 use crate::attack::goal::Objective;
 use crate::attack::noise;
-use crate::attack::pgd::{Crafted, Job, craft};
+use crate::attack::pgd::{Crafted, Job, Keep, craft};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
-use crate::suite::attack::{Method, Side, Stop};
+use crate::suite::attack::{Goal, Method, Side, Stop};
 
 /// One attacked image.
 pub(super) struct Sample {
@@ -68,6 +68,12 @@ pub(super) fn attack_all(
         Side::All => (input.gallery, answered.1, crafted_by.1),
     };
     let aim = aim_at(input, attack, list, (clean_by_crafter, crafted_by.1));
+    let quirks = match attack.goal {
+        Goal::Robrank(robrank) => Some(robrank.quirks()),
+        _ => None,
+    };
+    let keep = if quirks.is_some_and(|q| q.last_iterate) { Keep::Last } else { Keep::Best };
+    let early_shift = quirks.is_some_and(|q| q.penultimate_shift);
     let mut tally = Tally::new(input, &budget, list.len());
     let mut rows: Vec<f32> = Vec::with_capacity(list.len() * clean.dim());
     for (number, batch) in list.chunks(input.batch_size).enumerate() {
@@ -82,7 +88,8 @@ pub(super) fn attack_all(
                 let (seed, name) = (input.seed, attack.name);
                 let (clean, budget, objective) = (&pixels, &budget, &objective);
                 let cancel = input.cancel;
-                craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel })?
+                let job = Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel, keep };
+                craft(crafter, job)?
             }
             None => add_noise(crafter, &pixels, batch, &budget, &objective, (input.seed, attack.name))?,
         };
@@ -94,7 +101,12 @@ pub(super) fn attack_all(
         let judged = if answerer.is_some() { &crafted.embeddings } else { &embedded };
         tally.compare_losses(&crafted, &objective, judged);
         for (i, &image) in batch.iter().enumerate() {
-            let shift = Distance::Euclidean.between(clean.row(first + i), embedded.row(i)) as f32;
+            let shift = match &crafted.penultimate {
+                Some(before) if early_shift => {
+                    Distance::Euclidean.between(clean_by_crafter.row(first + i), before.row(i))
+                }
+                _ => Distance::Euclidean.between(clean.row(first + i), embedded.row(i)),
+            } as f32;
             let targets = targets[i].iter().map(|&place| input.gallery[place]).collect();
             let (start_loss, loss) = (crafted.start_loss[i], crafted.loss[i]);
             tally.add(image, pixels.image(i), crafted.adversarial.image(i), |linf, l2| Sample {
@@ -152,7 +164,7 @@ fn add_noise(
     let adversarial = noise::uniform(clean, (&lower, &upper), budget.radii(), (seed, &purpose), images, 0);
     let embeddings = crafter.embed(&adversarial)?;
     let loss: Vec<f32> = (0..images.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
-    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss })
+    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss, penultimate: None })
 }
 
 /// Collects samples and the extremes that the checks want.

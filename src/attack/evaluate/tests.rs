@@ -73,7 +73,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let queries = (0..72).step_by(2).collect();
-        let metrics = Metric::all().into_iter().filter(|m| m.scope() != Scope::Suite).collect();
+        let metrics =
+            Metric::all().into_iter().filter(|m| !matches!(m.scope(), Scope::Suite | Scope::Robrank)).collect();
         let cancel = Cancel::default();
         Self { images: set(), all: (0..72).collect(), queries, batch_size: 7, metrics, cancel }
     }

@@ -39,6 +39,7 @@ fn run(encoder: &mut LinearEncoder, clean: &Images, goal: &Goal, epsilon: &Epsil
         seed: 7,
         attack: "test",
         cancel: &Cancel::default(),
+        keep: Default::default(),
     };
     craft(encoder, job).unwrap()
 }
@@ -128,6 +129,7 @@ fn a_loss_that_is_not_finite_names_the_image() {
         seed: 1,
         attack: "test",
         cancel: &Cancel::default(),
+        keep: Default::default(),
     };
     let message = craft(&mut encoder, job).unwrap_err().to_string();
     assert!(message.starts_with("image 41: loss at step 0 is inf"), "{message}");

@@ -93,6 +93,11 @@ impl Method {
         }
     }
 
+    /// Whether a query is left alone once it is broken.
+    pub fn stop_is_broken(&self) -> bool {
+        matches!(self, Self::Pgd { stop: Stop::Broken, .. })
+    }
+
     /// The radii, one trial each. Empty for [`Method::None`].
     pub fn epsilons(&self) -> &[Epsilon] {
         match self {

@@ -199,7 +199,7 @@ mod tests {
         assert!(!robrank.quirks().last_iterate && robrank.quirks().masked_index);
         assert_eq!((robrank.count(), robrank.to_string().as_str()), (5, "ca+(W=5)"));
         assert!(!robrank.is_complete() && Robrank::default().is_complete());
-        assert_eq!(Robrank::default().quirks().self_is_positive, false);
+        assert!(!Robrank::default().quirks().self_is_positive);
         assert!(toml::from_str::<Robrank>("quirks = { masked = true }").is_err());
     }
 }
