@@ -18,8 +18,9 @@ use crate::suite::attack::{Goal, RankingPart, Robrank, TargetChoice, TargetLoss}
 const TOP_SHARE: f64 = 0.01;
 
 /// By how much the clean embedding is moved in every entry before an embedding shift is measured from it, so that there
-/// is a direction to begin with. RobRank has such a shift too, of about a tenth of this, in the same direction.
-const SHIFT_FROM: f32 = 1e-5;
+/// is a direction to begin with. RobRank has such a shift too, in the same direction but of about 1e-6, where half of what
+/// float32 then sees is rounding.
+const SHIFT_FROM: f32 = 1e-4;
 
 /// What a trial knows about its images.
 #[derive(Debug, Clone, Copy)]

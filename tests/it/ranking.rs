@@ -42,6 +42,13 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/attack")
 }
 
+fn runtime() -> Runtime {
+    let path = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).unwrap_or_else(|| {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".deps/onnxruntime/lib/libonnxruntime.so.1.32.0")
+    });
+    Runtime::load(&path).unwrap()
+}
+
 fn levels(n: u32) -> Epsilon {
     Epsilon::Pixels(PixelAmount::grey_levels(n))
 }
@@ -75,9 +82,8 @@ fn images(fixture: &Fixture) -> ImageSet {
 
 /// All parts as trials, and the row of ERS.
 fn measure(fixture: &Fixture, reference: &Reference) -> Run {
-    let runtime = Runtime::load(&crate::setup::onnxruntime()).unwrap();
     let options = OnnxOptions { batch_size: 20, ..OnnxOptions::default() };
-    let mut encoder = OnnxEncoder::open(&runtime, &folder().join("ers.onnx"), &options).unwrap();
+    let mut encoder = OnnxEncoder::open(&runtime(), &folder().join("ers.onnx"), &options).unwrap();
     let images = images(fixture);
     let cancel = Cancel::default();
     let all = &images.split.test;

@@ -6,7 +6,7 @@ use super::{AttackInput, TrialInput};
 use crate::attack::ranking;
 use crate::metric::ers;
 use crate::metric::kind::Metric;
-use crate::record::{MetricEstimate, QueryOutcome};
+use crate::record::{Estimate, MetricEstimate, QueryOutcome};
 use crate::score;
 use crate::suite::attack::{Goal, RankingPart};
 
@@ -53,7 +53,7 @@ pub(super) fn score(
         }
     }
     let labels: Vec<u32> = queries.iter().map(|q| q.label).collect();
-    let answer = |metric: Metric, values: &[f64]| match score::mean(values, &labels, metric.about().range, input.seed) {
+    let answer = |metric: Metric, values: &[f64]| match mean(metric, values, &labels, input.seed) {
         Some(estimate) => {
             let share = ers::rescaled(metric, estimate.value).unwrap_or_default();
             MetricEstimate { metric, estimate: Some(estimate), note: format!("{share:.1} of 100 in ERS") }
@@ -66,6 +66,17 @@ pub(super) fn score(
         answers.push(answer(Metric::EsR, &recall));
     }
     answers
+}
+
+/// The mean of a score. One that counts images is a share, in percent: where all agree it still has an interval.
+fn mean(metric: Metric, values: &[f64], labels: &[u32], seed: u64) -> Option<Estimate> {
+    if !matches!(metric, Metric::EsR | Metric::Ltm | Metric::Gtm | Metric::Gtt) {
+        return score::mean(values, labels, metric.about().range, seed);
+    }
+    let shares: Vec<f64> = values.iter().map(|value| value / 100.0).collect();
+    let share = score::mean(&shares, labels, (0.0, 1.0), seed)?;
+    let percent = |value: f64| 100.0 * value;
+    Some(Estimate { value: percent(share.value), low: percent(share.low), high: percent(share.high), ..share })
 }
 
 /// The metric of a part's score; embedding shift has a second one, recall@1.

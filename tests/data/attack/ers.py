@@ -158,7 +158,7 @@ def losses(part, e, chosen, self_is_positive):
         elif part == "tma":
             rows.append(1 - torch.nn.functional.cosine_similarity(e[i], G[chosen[i][0]], dim=0))
         elif part == "es":
-            rows.append(-torch.linalg.vector_norm(e[i] - G[i] + 1e-5))
+            rows.append(-torch.linalg.vector_norm(e[i] - G[i] + 1e-4))
         elif part == "ltm":
             d = distance(G, e[i])
             # The distance to itself is 0 at the start, where it has no gradient.
