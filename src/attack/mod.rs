@@ -4,6 +4,7 @@
 //! that no result depends on batch size or threads and two models are attacked with the same targets and starts.
 
 pub mod aim;
+pub mod auto;
 pub mod budget;
 pub mod checks;
 pub mod evaluate;
@@ -11,8 +12,12 @@ pub mod goal;
 pub mod noise;
 pub mod pgd;
 pub mod ranking;
+pub mod region;
+pub mod route;
+pub mod search;
 pub mod survivors;
 pub mod targets;
+pub mod walk;
 
 use crate::encoder::EncoderError;
 use crate::metric::neighbors::NeighborError;

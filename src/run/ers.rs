@@ -72,6 +72,7 @@ fn row_of(key: &Key, parts: &[&Measurement], outcomes: &[QueryOutcome]) -> (Meas
         metrics: vec![],
         linf_max: None,
         l2_mean: None,
+        evaluations_mean: None,
         checks: vec![],
         error: None,
         ..parts[0].clone()
@@ -110,6 +111,8 @@ fn row_of(key: &Key, parts: &[&Measurement], outcomes: &[QueryOutcome]) -> (Meas
         l2: 0.0,
         loss: 0.0,
         score: Some(*value),
+        broken_by: String::new(),
+        evaluations: 0,
     };
     let queries = per_image.iter().zip(&labels).map(outcome).collect();
     (row, queries)
