@@ -16,6 +16,7 @@ mod metrics;
 mod nightly;
 #[cfg(feature = "train")]
 mod pipeline;
+mod ranking;
 mod repository;
 mod retrieval;
 mod setup;
