@@ -24,12 +24,14 @@ use crate::run::settings::{Settings, Until};
 /// A folder that is no finished run, a baseline that is absent, edited or of another suite, a damaged history, a disk that
 /// is full.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    // Before anything else starts worker threads.
+    let process = args.confirm.as_ref().map(|_| Process::set_up(args.threads)).transpose()?;
     let tonight = folder::read_outcomes(&args.run)?;
     let baseline = baseline(args, &tonight)?;
     let mut judgement = drift::check(&baseline, &tonight)?;
     let doubtful = judgement.to_confirm();
-    if let Some(suite) = args.confirm.as_ref().filter(|_| !doubtful.is_empty()) {
-        let again = measure_again(args, suite, &tonight, doubtful)?;
+    if let Some((suite, process)) = args.confirm.as_ref().zip(process).filter(|_| !doubtful.is_empty()) {
+        let again = measure_again(args, (suite, process), &tonight, doubtful)?;
         let second = with_trials(&tonight, again);
         let judged = drift::check(&baseline, &second)?;
         judgement.confirmed_by(&judged);
@@ -55,14 +57,19 @@ fn baseline(args: &CheckArgs, tonight: &Run) -> anyhow::Result<Baseline> {
 }
 
 /// Measures some trials afresh, beside the run.
-fn measure_again(args: &CheckArgs, suite: &Path, tonight: &Run, keys: BTreeSet<String>) -> anyhow::Result<Run> {
+fn measure_again(
+    args: &CheckArgs,
+    (suite, process): (&Path, Process),
+    tonight: &Run,
+    keys: BTreeSet<String>,
+) -> anyhow::Result<Run> {
     let out = args.run.join("confirm");
     if out.exists() {
         std::fs::remove_dir_all(&out).with_context(|| format!("cannot clear {}", out.display()))?;
     }
     let console = Console::new(args.quiet);
     let provider = tonight.measurements.iter().map(|m| m.provider.as_str()).find(|p| !p.is_empty()).unwrap_or("cpu");
-    let Process { cancel, places, threads } = Process::set_up(args.threads)?;
+    let Process { cancel, places, threads } = process;
     let settings = Settings {
         data: args.folders.data.clone(),
         models: args.folders.models.clone(),

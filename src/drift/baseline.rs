@@ -27,7 +27,7 @@ pub const SCHEMA: u32 = 1;
 const KEPT: usize = 200;
 
 /// Who accepted a run, when and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// Name of the person or the job.
@@ -42,6 +42,8 @@ pub struct Acceptance {
     pub program: String,
     /// Digest of the plan.
     pub plan: String,
+    /// recall@1 of every clean trial, by its question.
+    pub recall: BTreeMap<String, f64>,
     /// What moved against the acceptance before: one line each, the largest changes first.
     pub changes: Vec<String>,
 }
@@ -152,6 +154,7 @@ impl Baseline {
             why: "a run folder taken as it is".into(),
             program: manifest.program.clone(),
             plan: manifest.plan.clone(),
+            recall: clean_recall(&run),
             changes: vec![],
         };
         Self { run, acceptances: vec![acceptance], floors: BTreeMap::new(), pinned: false }
@@ -225,6 +228,7 @@ impl Baseline {
             why: decision.why.trim().into(),
             program: run.manifest.program.clone(),
             plan: run.manifest.plan.clone(),
+            recall: clean_recall(&run),
             changes: before.map(|before| changes(&before.run, &run)).unwrap_or_default(),
         });
         acceptances.drain(..acceptances.len().saturating_sub(KEPT));
@@ -258,6 +262,37 @@ pub fn values(m: &crate::record::Measurement) -> BTreeMap<Metric, crate::record:
     let own = [(Metric::Success, m.success), (Metric::Shift, m.shift)].into_iter();
     let further = m.metrics.iter().map(|e| (e.metric, e.estimate));
     recall.chain(own.chain(further).filter_map(|(metric, e)| Some((metric, e?)))).collect()
+}
+
+/// recall@1 of every clean trial.
+fn clean_recall(run: &Run) -> BTreeMap<String, f64> {
+    let clean = run.measurements.iter().filter(|m| m.attack == "clean" && m.error.is_none());
+    let first = |m: &crate::record::Measurement| {
+        let recall = m.recall.iter().find(|r| r.k == 1)?;
+        Some((super::Question::of(m, true).to_string(), recall.estimate.value))
+    };
+    clean.filter_map(first).collect()
+}
+
+impl Baseline {
+    /// Questions whose clean recall@1 was accepted lower and lower: each step had a reason, this is their sum. Compared with
+    /// the best of the acceptances kept; a fall by no more than the floor is left out.
+    pub fn ratchet(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (question, now) in &self.last().recall {
+            let known = self.acceptances.iter().filter_map(|a| Some((a.recall.get(question)?, a)));
+            let Some((best, when)) = known.max_by(|a, b| a.0.total_cmp(b.0)) else { continue };
+            if best - now > super::gate::floor(Metric::RecallAt(1), *best, &self.floors) {
+                lines.push(format!(
+                    "{question}: recall@1 was accepted at {:.2} % on {}, step by step it is {:.2} % now",
+                    100.0 * best,
+                    when.when,
+                    100.0 * now
+                ));
+            }
+        }
+        lines
+    }
 }
 
 /// Lines of changes kept with an acceptance.

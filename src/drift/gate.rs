@@ -279,6 +279,7 @@ pub fn check(baseline: &Baseline, tonight: &Run) -> Result<Judgement, BaselineEr
         suspects: suspects::list(accepted, tonight),
         slow: vec![],
     };
+    judgement.notes.extend(baseline.ratchet());
     let (then, now) = (accepted.manifest.started_unix_s, tonight.manifest.started_unix_s);
     if now < then {
         judgement.notes.push(format!(

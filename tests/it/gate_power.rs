@@ -143,7 +143,7 @@ fn slow_drift(step: f64) -> (usize, usize) {
     let limit = slow::limit(QUESTIONS * METRICS.len());
     for series in 0..200u64 {
         let mut values = vec![VALUE];
-        let (mut first_gate, mut first_sum) = (60, 60);
+        let (mut first_gate, mut first_sum) = (60usize, 60usize);
         // Ten good nights, then the drift.
         for night_number in 0..60usize {
             let bad = night_number.saturating_sub(9) as f64;
@@ -169,6 +169,10 @@ fn slow_drift(step: f64) -> (usize, usize) {
         list[list.len() / 2]
     };
     (median(by_gate), median(by_sum))
+}
+
+fn nights(median: usize) -> String {
+    if median < 60 { format!("{median} nights") } else { "never (60 nights)".into() }
 }
 
 fn percent(share: f64) -> String {
@@ -245,11 +249,12 @@ fn the_gate_is_quiet_without_a_change_and_catches_three_points() {
     for ((size, power), (_, name)) in found.iter().zip(RULES).skip(1) {
         assert!(*size > 0.2 || power[5] < 0.9, "{name}: {size} {power:?}");
     }
-    let slow: Vec<(f64, (usize, usize))> = [0.001, 0.002, 0.004].map(|step| (step, slow_drift(step))).to_vec();
+    let slow: Vec<(f64, (usize, usize))> = [0.0, 0.001, 0.002, 0.004].map(|step| (step, slow_drift(step))).to_vec();
     let mut text = table(&found);
-    text += "\n| slow drift, points a night | any night fails after | the sum alarms after |\n|---|---|---|\n";
+    text +=
+        "\n| slow drift, points a night | recall@1 fails some night after | the sum alarms after |\n|---|---|---|\n";
     for (step, (by_gate, by_sum)) in slow {
-        let _ = writeln!(text, "| {} | {by_gate} nights | {by_sum} nights |", 100.0 * step);
+        let _ = writeln!(text, "| {} | {} | {} |", 100.0 * step, nights(by_gate), nights(by_sum));
     }
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let (page, figure) = (docs.join("drift.md"), docs.join("gate-power.svg"));

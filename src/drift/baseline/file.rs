@@ -200,7 +200,8 @@ fn acceptance_text(a: &Acceptance) -> String {
     {
         let _ = writeln!(out, "{key} = {}", quoted(value));
     }
-    let _ = writeln!(out, "unix_s = {}", a.unix_s);
+    let recall: Vec<String> = a.recall.iter().map(|(question, r)| format!("{} = {r:?}", quoted(question))).collect();
+    let _ = writeln!(out, "unix_s = {}\nrecall = {{ {} }}", a.unix_s, recall.join(", "));
     let lines: String = a.changes.iter().map(|line| format!("\n    {},", quoted(line))).collect();
     let _ = writeln!(out, "changes = [{lines}{}]", if a.changes.is_empty() { "" } else { "\n" });
     out

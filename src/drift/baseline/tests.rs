@@ -47,6 +47,23 @@ fn a_baseline_comes_back_with_every_outcome_and_its_history() {
 }
 
 #[test]
+fn small_steps_that_were_all_accepted_are_added_up() {
+    let mut baseline: Option<Baseline> = None;
+    for step in 0..4u64 {
+        let mut run = good();
+        for m in run.measurements.iter_mut().filter(|m| m.attack == "clean") {
+            m.recall[0].estimate.value = 0.5 - 0.004 * step as f64;
+        }
+        let next = Baseline::accept(run, "run", baseline.as_ref(), &decision(100 + step)).unwrap();
+        assert_eq!(next.ratchet().is_empty(), step < 3, "1.2 points are more than one");
+        baseline = Some(next);
+    }
+    let lines = baseline.unwrap().ratchet();
+    assert!(lines[0].contains("accepted at 50.00 % on 1970-01-01T00:01:40Z"), "{lines:?}");
+    assert!(lines[0].contains("it is 48.80 % now"), "{lines:?}");
+}
+
+#[test]
 fn a_hand_edited_or_cut_baseline_is_refused_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
