@@ -245,6 +245,9 @@ pub struct Manifest {
     pub models: Vec<(String, String)>,
     /// Labels and names of the test classes, ascending.
     pub test_classes: Vec<(u32, String)>,
+    /// Published numbers that the suite wants beside the measured ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<crate::suite::published::Published>,
 }
 
 /// Everything a report shows.

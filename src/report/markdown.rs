@@ -5,7 +5,7 @@ use super::chart::Chart;
 use super::summary::Summary;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{metrics, robustness};
+use super::{metrics, published, robustness};
 use crate::record::Run;
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
@@ -22,6 +22,9 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
         out += &rendered(&table::headline(summary));
         let more = [table::ratios(summary), robustness::worst_cases(run, summary), robustness::areas(run, summary)];
         out += &more.iter().flatten().map(rendered).collect::<String>();
+    }
+    if let Some(table) = published::table(run) {
+        out += &format!("## Beside published numbers\n\n{}", rendered(&table));
     }
     if !charts.is_empty() {
         out += "## Charts\n\n";

@@ -14,6 +14,7 @@ mod gallery;
 pub mod html;
 pub mod markdown;
 pub mod metrics;
+pub mod published;
 pub mod robustness;
 pub mod seed_mean;
 pub mod summary;

@@ -170,6 +170,7 @@ fn manifest(
         stages: stages.0.clone(),
         models: described,
         test_classes: test_classes(images),
+        published: plan.suite.published.clone(),
     }
 }
 

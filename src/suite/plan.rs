@@ -85,6 +85,7 @@ impl Plan {
     pub fn digest(&self) -> Digest {
         let mut suite = self.suite.clone();
         suite.about.clear();
+        suite.published.clear();
         let models: Vec<_> = self
             .models
             .iter()
