@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod metrics;
 pub mod operators;
 pub mod plan;
+mod process;
 pub mod report;
 pub mod run;
 pub mod verify;

@@ -12,6 +12,7 @@ pub mod pictures;
 pub mod progress;
 pub mod queries;
 pub mod settings;
+pub mod shard;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;
@@ -58,6 +59,9 @@ pub enum RunError {
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Parts of a run that do not make one.
+    #[error(transparent)]
+    Merge(#[from] shard::merge::MergeError),
     /// A file that could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),

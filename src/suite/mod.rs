@@ -13,4 +13,5 @@ pub mod loss;
 pub mod plan;
 pub mod published;
 pub mod recipe;
+pub mod shards;
 pub mod wire;

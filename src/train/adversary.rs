@@ -45,6 +45,8 @@ impl Adversary {
         let amount = |epsilon: &Epsilon| match epsilon {
             Epsilon::Normalized(value) => channels(&|_| *value as f32),
             Epsilon::Pixels(amount) => channels(&|c| (amount.value() / f64::from(std[c])) as f32),
+            // Recipes refuse it.
+            Epsilon::L2(length) => channels(&|c| (length.min(1.0) / f64::from(std[c])) as f32),
         };
         let radius = amount(&attack.epsilon);
         Self {

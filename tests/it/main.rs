@@ -17,6 +17,7 @@ mod pipeline;
 mod repository;
 mod retrieval;
 mod setup;
+mod shards;
 mod verify;
 
 /// The program, to be run in the repository's root.
