@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// array task or Kubernetes indexed job. `mdprop merge` joins them.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<ShardWanted>,
+    /// Say where the time of a training's steps goes.
+    #[arg(long)]
+    pub profile: bool,
     /// Print the results as JSON on stdout instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -27,6 +27,9 @@ pub struct Measurement {
     pub suite: String,
     /// Data set id.
     pub dataset: String,
+    /// Digest of the data set's pixels, labels and split, short form; empty in older files.
+    #[serde(default)]
+    pub split: String,
     /// Model id (the recipe's file name).
     pub model: String,
     /// Training method word, or `foreign`.

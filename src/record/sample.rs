@@ -153,6 +153,7 @@ fn trial_rows(
         trial: trial.into(),
         suite: "demo".into(),
         dataset: "emoji-64".into(),
+        split: "ba7816bf8f01".into(),
         model: model.into(),
         training: training.into(),
         model_seed: seed,

@@ -9,6 +9,7 @@ pub mod libraries;
 mod machine;
 pub mod models;
 pub mod pictures;
+pub mod profile;
 pub mod progress;
 pub mod queries;
 pub mod settings;

@@ -383,7 +383,28 @@ pub enum AugmentationSpec {
         pixels: usize,
     },
     /// torchvision's RandomResizedCrop (scale 0.08–1, ratio 3/4–4/3) and a horizontal flip with probability ½.
-    RandomResizedCropFlip {},
+    RandomResizedCropFlip {
+        /// What is cropped.
+        #[serde(default, skip_serializing_if = "CropFrom::is_default")]
+        from: CropFrom,
+    },
+}
+
+/// What a random crop is cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropFrom {
+    /// The square that tests see, which is in memory.
+    #[default]
+    Square,
+    /// The whole picture, decoded again for every crop, as torchvision's loader does. Only for data sets of picture files.
+    File,
+}
+
+impl CropFrom {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which statistics batch norm uses in training.

@@ -293,10 +293,13 @@ impl<'a> Training<'a> {
     fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
         let plan = self.sampler.epoch(epoch);
         let mut sum = 0.0;
-        for (batch, (images, labels)) in self.loader.epoch(epoch as u64, plan.clone())?.enumerate() {
+        self.job.observer.phase("load");
+        for (batch, made) in self.loader.epoch(epoch as u64, plan.clone())?.enumerate() {
             self.job.cancel.check()?;
+            let (images, labels) = made?;
             let indices = &plan[batch];
             let loss = self.step((epoch, batch), &images, &labels)?;
+            self.job.observer.phase("load");
             if !loss.is_finite() {
                 let images = indices.iter().map(|&i| self.source(i)).collect();
                 return Err(TrainError::NotFinite { loss, epoch: epoch + 1, step: batch + 1, images });
@@ -311,17 +314,19 @@ impl<'a> Training<'a> {
     }
 
     fn step(&mut self, position: (usize, usize), images: &Images, labels: &[u32]) -> Result<f64, TrainError> {
+        self.job.observer.phase("draw");
         let draws = self.trainer.draw(self.job.seed, position, labels, images.stride());
         let rate = self.schedule.learning_rate(position.0 * self.sampler.batches() + position.1);
         let pixels = to_tensor(images, self.job.device)?;
         let counters = [position.0 as u64, position.1 as u64];
         let mut random = rng::stream(self.job.seed, "loss-miner", &counters);
-        self.trainer.step(&pixels, labels, &draws, rate, &mut random)
+        self.trainer.watched_step((&pixels, labels, &draws), rate, &mut random, self.job.observer)
     }
 
     /// Selects, records and saves.
     fn finish_epoch(&mut self, epoch: usize, loss: f64) -> Result<(), TrainError> {
         let number = epoch as u32 + 1;
+        self.job.observer.phase("select");
         let recall = match self.selection {
             Selection::Last => None,
             _ => Some(selection::recall_at_1(&self.trainer.model, self.job.images, &self.selectors)?),
@@ -332,6 +337,7 @@ impl<'a> Training<'a> {
             self.best_epoch = number;
             self.best = Some(model.clone());
         }
+        self.job.observer.phase("save");
         let last_step = (epoch + 1) * self.sampler.batches() - 1;
         let learning_rate = self.schedule.learning_rate(last_step);
         self.curve.push(EpochRecord { epoch: number, loss, selection_recall: recall, learning_rate });

@@ -12,6 +12,7 @@ use super::defence::{self, Defence};
 use super::loss::{self, Loss, LossInput};
 use super::model::{Model, Pass, Slice};
 use crate::network::{Op, ParameterSpec};
+use crate::progress::{Observer, Silent};
 use crate::rng::{self, Stream};
 use crate::suite::attack::Branch;
 use crate::suite::recipe::{BranchGoal, Norms, OptimizerSpec, Quirks, Recipe, TrainingMethod};
@@ -175,6 +176,22 @@ impl Trainer {
         learning_rate: f64,
         random: &mut Stream,
     ) -> Result<f64, TrainError> {
+        self.watched_step((pixels, labels, draws), learning_rate, random, &Silent)
+    }
+
+    /// [`Trainer::step`], telling `observer` its phases: `attack` (of a defence with triplets also their forward pass),
+    /// `forward`, `backward`, `update`.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn watched_step(
+        &mut self,
+        (pixels, labels, draws): (&Tensor, &[u32], &[Draws]),
+        learning_rate: f64,
+        random: &mut Stream,
+        observer: &dyn Observer,
+    ) -> Result<f64, TrainError> {
+        observer.phase("attack");
         let clean = tch::no_grad(|| self.model.normalize(pixels));
         let class = |label: &u32| self.classes.get(label).copied().ok_or(TrainError::Label { label: *label });
         let classes: Vec<i64> = labels.iter().map(class).collect::<Result<_, _>>()?;
@@ -187,15 +204,17 @@ impl Trainer {
             (Some(Defence::Shift), Some(adversary)) => {
                 let noise = adversary.noise(random, clean.numel());
                 let shifted = defence::shift(adversary, &self.model, &clean, &noise)?;
+                observer.phase("forward");
                 self.joint_loss(vec![shifted], &classes, &[], random)?
             }
             _ => {
                 let mut inputs = vec![clean.shallow_clone()];
                 inputs.extend(self.attack(&clean, draws)?);
+                observer.phase("forward");
                 self.joint_loss(inputs, &classes, draws, random)?
             }
         };
-        self.update(&loss, learning_rate)
+        self.update(&loss, learning_rate, observer)
     }
 
     /// The loss of a batch whose parts go through their branches: first n images through main, then one part a group.
@@ -232,12 +251,14 @@ impl Trainer {
     }
 
     /// Moves the parameters, unless the loss is not finite, and gives its value.
-    fn update(&mut self, loss: &StepLoss, learning_rate: f64) -> Result<f64, TrainError> {
+    fn update(&mut self, loss: &StepLoss, learning_rate: f64, observer: &dyn Observer) -> Result<f64, TrainError> {
+        observer.phase("backward");
         let own = self.loss.parameters();
         let (gradient, own_gradient) = self.model.flat_gradient(&loss.total, own.map(|own| &own.flat))?;
         let (gradient, own_gradient) = clip(self.clip_norm, gradient, own_gradient)?;
         let number = |value: &Tensor| value.to_kind(Kind::Double).double_value(&[]);
         let value = number(&loss.total);
+        observer.phase("update");
         if value.is_finite() {
             self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
             if let (Some(own), Some(adam), Some(gradient)) = (own, &mut self.loss_adam, own_gradient) {

@@ -99,7 +99,7 @@ fn a_step_of_est_matches_pytorch() {
     assert!(off < 1e-5, "shifted images are off by {off}");
     let classes: Vec<i64> = LABELS.iter().map(|&l| i64::from(l)).collect();
     let loss = trainer.joint_loss(vec![moved], &classes, &[], &mut rng::stream(0, "test", &[])).unwrap();
-    let loss = trainer.update(&loss, 1e-3).unwrap();
+    let loss = trainer.update(&loss, 1e-3, &Silent).unwrap();
     fixture.compare("est", &trainer, loss);
 }
 
