@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod goal;
 pub mod noise;
 pub mod pgd;
+pub mod probe;
 pub mod survivors;
 pub mod targets;
 
