@@ -275,6 +275,7 @@ impl Place {
             upper: self.upper.as_slice(),
             targets: &self.victim.objective.targets,
             weights: &self.victim.objective.weights,
+            table: &self.victim.objective.table,
         }
     }
 

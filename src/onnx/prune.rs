@@ -44,12 +44,12 @@ impl AttackGraph {
 mod tests {
     use crate::onnx::attack_graph::build;
     use crate::onnx::fixtures::little_resnet;
-    use crate::onnx::{AttackGraphOptions, LossDistance};
+    use crate::onnx::{AttackGraphOptions, LossDistance, LossHead};
 
     #[test]
     fn a_graph_without_the_step_reads_no_bounds() {
         let options = AttackGraphOptions {
-            distance: LossDistance::SquaredEuclidean,
+            head: LossHead::Weighted(LossDistance::SquaredEuclidean),
             batch_size: Some(2),
             targets_per_sample: None,
             gradient_output: true,

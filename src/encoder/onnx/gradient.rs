@@ -3,10 +3,11 @@
 use ort::session::Session;
 use ort::value::DynValue;
 
-use super::{Attack, OnnxEncoder, join, lanes, padded, session, share};
-use crate::encoder::{Descent, Distance, EncoderError, EncoderSpec, Evaluation, Gradient};
+use super::descent::{gallery_values, table_shape};
+use super::{Attack, OnnxEncoder, graph_inputs, join, lanes, padded, session, share};
+use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, Gradient};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{AttackGraph, AttackGraphOptions, LossDistance, attack_graph};
+use crate::onnx::{AttackGraph, AttackGraphOptions, LossHead, attack_graph};
 
 /// What one run gives for a full piece.
 struct Found {
@@ -20,24 +21,28 @@ impl OnnxEncoder {
     /// See [`Encoder::gradient`](crate::encoder::Encoder::gradient).
     pub(super) fn gradient_at(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
         self.check_descent(at)?;
-        let (n, t, size, d) = (at.start.len(), at.targets_per_sample, self.batch_size, self.spec.embedding_dim);
+        let (n, t, size, d) = (at.start.len(), at.loss.targets_per_sample, self.batch_size, self.spec.embedding_dim);
         let count = n.div_ceil(size);
-        self.ensure_gradient(at.distance, count)?;
+        self.ensure_gradient(at.loss.head, count)?;
         let [c, h, w] = self.spec.input;
         let missing = || EncoderError::Runtime { name: self.spec.name.clone(), reason: "no gradient session".into() };
-        let Attack { names, sessions } = self.gradients.get_mut(&at.distance).ok_or_else(missing)?;
+        let Attack { names, sessions } = self.gradients.get_mut(&at.loss.head).ok_or_else(missing)?;
         let spec = &self.spec;
+        let (columns, gallery) = (at.loss.table_columns(n), gallery_values(spec, names, &at.loss)?);
         let piece = |session: &mut Session, i: usize| {
             let make = |shape: &[usize], data: &[f32]| {
                 let stride = shape[1..].iter().product();
                 Ok(session::tensor(&spec.name, shape, padded(data, stride, i * size, size))?.into_dyn())
             };
-            let inputs = [
-                (&names.x, make(&[size, c, h, w], at.start.as_slice())?),
-                (&names.targets, make(&[size, t, d], at.targets)?),
-                (&names.weights, make(&[size, t], at.weights)?),
-            ];
-            run(session, spec, names, inputs)
+            let mut inputs = vec![(&names.x, make(&[size, c, h, w], at.start.as_slice())?)];
+            if t > 0 {
+                inputs.push((&names.targets, make(&[size, t, d], at.loss.targets)?));
+                inputs.push((&names.weights, make(&[size, t], at.loss.weights)?));
+            }
+            if let Some(table) = &names.table {
+                inputs.push((table, make(&table_shape(&at.loss, size, columns), at.loss.table)?));
+            }
+            run(session, spec, names, &inputs, &gallery)
         };
         let found = share(sessions, count, piece)?;
         let per_sample = |pick: &dyn Fn(&Found) -> &[f32], stride: usize| {
@@ -60,17 +65,15 @@ impl OnnxEncoder {
         Ok(Gradient { evaluation: Evaluation { loss, embeddings }, pixels })
     }
 
-    /// The gradient's graph of this distance, with one session per thread that has work.
-    fn ensure_gradient(&mut self, distance: Distance, pieces: usize) -> Result<(), EncoderError> {
+    /// The gradient's graph of this loss, with one session per thread that has work.
+    fn ensure_gradient(&mut self, head: LossHead, pieces: usize) -> Result<(), EncoderError> {
+        self.use_head(head);
         let wanted = self.threads.min(pieces).max(1);
-        if self.gradients.get(&distance).is_some_and(|a| a.sessions.len() >= wanted) {
+        if self.gradients.get(&head).is_some_and(|a| a.sessions.len() >= wanted) {
             return Ok(());
         }
         let options = AttackGraphOptions {
-            distance: match distance {
-                Distance::SquaredEuclidean => LossDistance::SquaredEuclidean,
-                Distance::Euclidean => LossDistance::Euclidean,
-            },
+            head,
             batch_size: Some(self.batch_size),
             targets_per_sample: None,
             gradient_output: true,
@@ -79,7 +82,7 @@ impl OnnxEncoder {
         let graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         let mut graph = graph.without_step();
         self.spec.straight_through.clone_from(&graph.straight_through);
-        let mut sessions = self.gradients.remove(&distance).map(|a| a.sessions).unwrap_or_default();
+        let mut sessions = self.gradients.remove(&head).map(|a| a.sessions).unwrap_or_default();
         while sessions.len() < wanted {
             sessions.push(session::open(
                 &self.runtime,
@@ -89,38 +92,32 @@ impl OnnxEncoder {
                 &mut self.weights,
             )?);
         }
-        self.settle_gradient_sessions(distance, &graph, &mut sessions)?;
+        self.settle_gradient_sessions(head, &graph, &mut sessions)?;
         graph.model = ModelProto::default();
-        self.gradients.insert(distance, Attack { names: graph, sessions });
+        self.gradients.insert(head, Attack { names: graph, sessions });
         Ok(())
     }
 
     /// Keeps as many sessions as are worth having; proves the provider once.
     fn settle_gradient_sessions(
         &mut self,
-        distance: Distance,
+        head: LossHead,
         graph: &AttackGraph,
         sessions: &mut Vec<Session>,
     ) -> Result<(), EncoderError> {
-        let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);
-        let inputs = [(&graph.x, vec![n, c, h, w]), (&graph.targets, vec![n, 1, d]), (&graph.weights, vec![n, 1])]
-            .map(|(name, shape)| (name.clone(), shape));
+        // Without the step, its inputs are gone.
+        let step = [&graph.lower, &graph.upper, &graph.step_size];
+        let mut inputs = graph_inputs(graph, head, &self.spec, self.batch_size);
+        inputs.retain(|(name, _)| step.iter().all(|gone| *gone != name));
         if self.provider != super::Provider::Cpu {
-            if !self.gradients.contains_key(&distance) {
+            if !self.gradients.contains_key(&head) {
                 self.prove_provider(&graph.model, &inputs)?;
             }
             return Ok(());
         }
         let Some(clock) = self.clock.filter(|_| sessions.len() > 1) else { return Ok(()) };
         let spec = &self.spec;
-        let pass = |session: &mut Session| {
-            let make = |(name, shape): &(String, Vec<usize>)| {
-                let data = vec![0.5; shape.iter().product()];
-                Ok((name.clone(), session::tensor(&spec.name, shape, data)?.into_dyn()))
-            };
-            let feeds = inputs.iter().map(make).collect::<Result<Vec<(String, DynValue)>, EncoderError>>()?;
-            session.run(feeds).map(drop).map_err(session::failed(&spec.name))
-        };
+        let pass = |session: &mut Session| lanes::grey_step(session, spec, &inputs);
         let kept = lanes::worth_having(sessions, clock, pass)?;
         if kept < sessions.len() {
             sessions.truncate(kept);
@@ -135,10 +132,14 @@ fn run(
     session: &mut Session,
     spec: &EncoderSpec,
     names: &AttackGraph,
-    inputs: [(&String, DynValue); 3],
+    own: &[(&String, DynValue)],
+    shared: &[(String, DynValue)],
 ) -> Result<Found, EncoderError> {
     let failed = session::failed(&spec.name);
-    let inputs: Vec<(String, DynValue)> = inputs.into_iter().map(|(name, value)| (name.clone(), value)).collect();
+    let all = own.iter().map(|(name, value)| (name.as_str(), value));
+    let all = all.chain(shared.iter().map(|(name, value)| (name.as_str(), value)));
+    let inputs: Vec<(&str, ort::session::SessionInputValue<'_>)> =
+        all.map(|(name, value)| (name, value.into())).collect();
     let outputs = session.run(inputs).map_err(&failed)?;
     let read = |name: &str| -> Result<Vec<f32>, EncoderError> {
         let reason = format!("output `{name}` is missing");

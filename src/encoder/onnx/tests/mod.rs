@@ -1,8 +1,10 @@
 //! ONNX Runtime's float32 against the float64 interpreter, and the promises of [`Encoder`].
 
+mod heads;
 mod operators;
 
 use super::*;
+use crate::encoder::{Distance, Loss};
 use crate::onnx::fixtures::{Net, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::ModelProto;
@@ -47,13 +49,10 @@ impl Start {
 
     fn descent(&self, distance: Distance) -> Descent<'_> {
         Descent {
-            distance,
-            targets_per_sample: TARGETS,
+            loss: Loss::weighted(distance, TARGETS, &self.targets, &self.weights),
             start: &self.x,
             lower: &self.lower,
             upper: &self.upper,
-            targets: &self.targets,
-            weights: &self.weights,
         }
     }
 }
@@ -103,7 +102,7 @@ fn as_many_sessions_as_the_clock_finds_worth_having() {
         let options = OnnxOptions { threads: 3, batch_size: 3, clock, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::from_model(&runtime(), little_resnet(12, 12), "net", &options).unwrap();
         found.push(run_steps(&mut encoder, &start, distance, 3));
-        assert_eq!(encoder.attacks[&distance].sessions.len(), wanted);
+        assert_eq!(encoder.attacks[&LossHead::Weighted(distance)].sessions.len(), wanted);
         assert_eq!(encoder.forward.len(), wanted);
     }
     assert!(
@@ -116,10 +115,7 @@ fn float32_agrees_with_the_float64_interpreter() {
     for (size, distance) in [(24, Distance::SquaredEuclidean), (23, Distance::Euclidean)] {
         let model = little_resnet(size, size);
         let options = AttackGraphOptions {
-            distance: match distance {
-                Distance::SquaredEuclidean => LossDistance::SquaredEuclidean,
-                Distance::Euclidean => LossDistance::Euclidean,
-            },
+            head: LossHead::Weighted(distance),
             batch_size: Some(4),
             targets_per_sample: None,
             gradient_output: true,
