@@ -197,6 +197,16 @@ impl Method {
         }
     }
 
+    /// The same search with twice the steps; `None` for methods whose steps are not theirs to choose.
+    pub fn with_twice_the_steps(&self) -> Option<Self> {
+        let mut method = self.clone();
+        match &mut method {
+            Self::Pgd { steps, .. } => *steps *= 2,
+            _ => return None,
+        }
+        Some(method)
+    }
+
     /// Independent runs, at least 1.
     pub fn restarts(&self) -> usize {
         match self {

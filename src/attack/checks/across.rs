@@ -108,7 +108,7 @@ fn monotone_in_budget<'a>(
     let known = knowledge(row).filter(|k| *k != Knowledge::Noise)?;
     let same = |other: &&Measurement| {
         subject(other) == subject(row)
-            && (&other.attack, &other.method, &other.norm) == (&row.attack, &row.method, &row.norm)
+            && (&other.attack, &other.method) == (&row.attack, &row.method)
             && (&other.crafted_on, &other.crafted_by) == (&row.crafted_on, &row.crafted_by)
             && other.epsilon_pixels < row.epsilon_pixels
     };
@@ -124,8 +124,7 @@ fn monotone_in_budget<'a>(
 }
 
 fn row_with_huge_budget(row: &Measurement) -> Option<Check> {
-    let bounded_in_l2 = row.norm == "l2";
-    if knowledge(row) != Some(Knowledge::WhiteBox) || row.epsilon_pixels < HUGE || bounded_in_l2 {
+    if knowledge(row) != Some(Knowledge::WhiteBox) || row.epsilon_pixels < HUGE {
         return None;
     }
     // An attack that pulls embeddings to where they are breaks nothing at any budget.
@@ -160,9 +159,7 @@ fn more_steps<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measuremen
 /// Iterative ≥ one step, white box ≥ transfer ≥ black box, at the same goal and budget.
 fn better_informed<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measurement>) -> Vec<Check> {
     let Some(known) = knowledge(row) else { return vec![] };
-    let rivals: Vec<&Measurement> = others
-        .filter(|o| subject(o) == subject(row) && (&o.epsilon, &o.norm) == (&row.epsilon, &row.norm))
-        .collect();
+    let rivals: Vec<&Measurement> = others.filter(|o| subject(o) == subject(row) && o.epsilon == row.epsilon).collect();
     let against = |name: &str, rival: Knowledge| {
         let of = rivals.iter().copied().filter(|other| knowledge(other) == Some(rival));
         let who = |other: &Measurement| match (rival, other.is_transfer()) {
@@ -187,10 +184,7 @@ fn better_informed<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measu
 }
 
 /// Where another branch crafted, the deployed one has been attacked with its own gradient too.
-fn deployed_branch_attacked<'a>(
-    row: &Measurement,
-    mut others: impl Iterator<Item = &'a Measurement>,
-) -> Option<Check> {
+fn deployed_branch_attacked<'a>(row: &Measurement, mut others: impl Iterator<Item = &'a Measurement>) -> Option<Check> {
     if row.crafted_on == row.answered_by || row.is_transfer() || row.crafted_on.starts_with("worst") {
         return None;
     }
@@ -226,7 +220,6 @@ mod tests {
             answered_by: "main".into(),
             epsilon: format!("{levels}/255"),
             epsilon_pixels: f64::from(levels) / 255.0,
-            norm: "linf".into(),
             steps: 10,
             restarts: 1,
             recall: vec![RecallAt { k: 1, estimate }],
@@ -250,9 +243,7 @@ mod tests {
         assert_eq!(verdict(name, &[row("a", "pgd", 8, 0.2), small.clone()]), Some(true));
         assert_eq!(verdict(name, &[row("a", "pgd", 8, 0.6), small.clone()]), Some(false));
         assert_eq!(verdict(name, &[row("b", "pgd", 8, 0.6), small.clone()]), None, "another attack");
-        let loss = |better: bool| {
-            move |trial: &str| Some(if trial.contains("-8-") == better { -2.0 } else { -1.0 })
-        };
+        let loss = |better: bool| move |trial: &str| Some(if trial.contains("-8-") == better { -2.0 } else { -1.0 });
         let pair = [row("a", "pgd", 8, 0.2), small];
         assert_eq!(verdict_with(name, &pair, &loss(true)), Some(true));
         assert_eq!(verdict_with(name, &pair, &loss(false)), Some(false));

@@ -47,7 +47,8 @@ fn model(slope: f32, prepare: impl FnOnce(&mut GraphBuilder, &str) -> String) ->
     let centred = b.node("Sub", &[&x, &half], vec![]);
     let flat = b.node("Flatten", &[&centred], vec![]);
     let mut stream = rng::stream(7, "weights", &[]);
-    let weight: Vec<f32> = (0..STRIDE * 16).map(|_| slope * rng::normal(&mut stream) / (STRIDE as f32).sqrt()).collect();
+    let weight: Vec<f32> =
+        (0..STRIDE * 16).map(|_| slope * rng::normal(&mut stream) / (STRIDE as f32).sqrt()).collect();
     let weight = b.constant("weight", &[STRIDE, 16], &weight);
     let product = b.node("MatMul", &[&flat, &weight], vec![]);
     let embedding = b.named_node("Tanh", "embedding", &[&product], vec![]);
@@ -143,13 +144,19 @@ fn a_healthy_model_passes_every_check() {
 #[test]
 fn a_saturated_head_is_caught() {
     let found = probed(model(1e4, as_it_is));
-    assert!(failed(&found).contains(&"gradient-not-zero") && failed(&found).contains(&"huge-budget-breaks"), "{found:#?}");
+    assert!(
+        failed(&found).contains(&"gradient-not-zero") && failed(&found).contains(&"huge-budget-breaks"),
+        "{found:#?}"
+    );
 }
 
 #[test]
 fn a_quantised_input_is_caught_with_and_without_straight_through() {
     let found = probed(model(1.0, plateaus));
-    assert!(failed(&found).contains(&"gradient-not-zero") && failed(&found).contains(&"huge-budget-breaks"), "{found:#?}");
+    assert!(
+        failed(&found).contains(&"gradient-not-zero") && failed(&found).contains(&"huge-budget-breaks"),
+        "{found:#?}"
+    );
     let found = probed(model(1.0, rounded));
     assert!(failed(&found).contains(&"gradient-exact"), "{found:#?}");
     assert!(failed(&found).contains(&"gradient-matches-differences"), "{found:#?}");
