@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod checks;
+pub mod corruption;
 pub mod evaluate;
 pub mod goal;
 pub mod noise;

@@ -1,12 +1,14 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
+mod corruption;
 mod goal;
 mod method;
 mod radii;
 mod side;
 
 pub use branch::Branch;
+pub use corruption::{Corruption, Corruptions};
 pub use goal::{Goal, TargetLoss};
 pub use method::{Method, RandomStart, Stop};
 pub use radii::EpsilonList;
