@@ -3,6 +3,7 @@
 //! [`evaluate`] runs one trial; the others are its parts. Every draw is named by (suite seed, attack, data-set index), so
 //! that no result depends on batch size or threads and two models are attacked with the same targets and starts.
 
+pub mod auto;
 pub mod budget;
 pub mod checks;
 pub mod corruption;
@@ -11,8 +12,12 @@ pub mod goal;
 pub mod noise;
 pub mod pgd;
 pub mod probe;
+pub mod region;
+pub mod route;
+pub mod search;
 pub mod survivors;
 pub mod targets;
+pub mod walk;
 
 use crate::encoder::EncoderError;
 use crate::metric::neighbors::NeighborError;

@@ -62,7 +62,9 @@ pub fn more_steps(
     outcomes: &[QueryOutcome],
 ) -> Result<Option<Check>, RunError> {
     let Some(attack) = input.attack else { return Ok(None) };
-    let Some(method) = attack.method.with_twice_the_steps() else { return Ok(None) };
+    let Some(method) = attack.method.with_twice_the_steps().filter(|_| !attack.epsilon.is_zero()) else {
+        return Ok(None);
+    };
     let count = input.queries.len().min(MORE_STEPS_QUERIES);
     let rows: Vec<usize> = (0..count).collect();
     let (own, silent) = (input.query_embeddings.select(&rows), Silent);

@@ -108,7 +108,7 @@ fn monotone_in_budget<'a>(
     let known = knowledge(row).filter(|k| *k != Knowledge::Noise)?;
     let same = |other: &&Measurement| {
         subject(other) == subject(row)
-            && (&other.attack, &other.method) == (&row.attack, &row.method)
+            && (&other.attack, &other.method, &other.norm) == (&row.attack, &row.method, &row.norm)
             && (&other.crafted_on, &other.crafted_by) == (&row.crafted_on, &row.crafted_by)
             && other.epsilon_pixels < row.epsilon_pixels
     };
@@ -124,7 +124,8 @@ fn monotone_in_budget<'a>(
 }
 
 fn row_with_huge_budget(row: &Measurement) -> Option<Check> {
-    if knowledge(row) != Some(Knowledge::WhiteBox) || row.epsilon_pixels < HUGE {
+    let bounded_in_l2 = row.norm == "l2";
+    if knowledge(row) != Some(Knowledge::WhiteBox) || row.epsilon_pixels < HUGE || bounded_in_l2 {
         return None;
     }
     // An attack that pulls embeddings to where they are breaks nothing at any budget.
@@ -159,7 +160,8 @@ fn more_steps<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measuremen
 /// Iterative ≥ one step, white box ≥ transfer ≥ black box, at the same goal and budget.
 fn better_informed<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measurement>) -> Vec<Check> {
     let Some(known) = knowledge(row) else { return vec![] };
-    let rivals: Vec<&Measurement> = others.filter(|o| subject(o) == subject(row) && o.epsilon == row.epsilon).collect();
+    let rivals: Vec<&Measurement> =
+        others.filter(|o| subject(o) == subject(row) && (&o.epsilon, &o.norm) == (&row.epsilon, &row.norm)).collect();
     let against = |name: &str, rival: Knowledge| {
         let of = rivals.iter().copied().filter(|other| knowledge(other) == Some(rival));
         let who = |other: &Measurement| match (rival, other.is_transfer()) {
@@ -220,6 +222,7 @@ mod tests {
             answered_by: "main".into(),
             epsilon: format!("{levels}/255"),
             epsilon_pixels: f64::from(levels) / 255.0,
+            norm: "linf".into(),
             steps: 10,
             restarts: 1,
             recall: vec![RecallAt { k: 1, estimate }],

@@ -2,6 +2,7 @@
 
 mod branch;
 mod corruption;
+mod fit;
 mod goal;
 mod method;
 mod radii;
@@ -9,7 +10,8 @@ mod side;
 
 pub use branch::Branch;
 pub use corruption::{Corruption, Corruptions};
+pub use fit::method_problems;
 pub use goal::{Goal, TargetLoss};
-pub use method::{Method, RandomStart, Stop};
+pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};
 pub use radii::EpsilonList;
 pub use side::Side;
