@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::RunError;
-use super::environment;
 use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
@@ -13,6 +12,7 @@ use super::shard::{self, PartDone, merge};
 use super::soundness;
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
+use super::{environment, ers};
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
 use crate::record::{Check, Manifest, Run, folder};
@@ -148,6 +148,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError
 /// What all trials together say, the record and the report.
 fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
     soundness::compare_rows(&mut run);
+    ers::add_rows(&mut run);
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {

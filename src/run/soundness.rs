@@ -12,7 +12,7 @@ use crate::encoder::Encoder;
 use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::progress::Silent;
 use crate::record::{Check, QueryOutcome, Run};
-use crate::suite::attack::{Method, Side};
+use crate::suite::attack::{Goal, Method, Side};
 
 /// Queries that are attacked again with twice the steps.
 const MORE_STEPS_QUERIES: usize = 32;
@@ -62,7 +62,8 @@ pub fn more_steps(
     outcomes: &[QueryOutcome],
 ) -> Result<Option<Check>, RunError> {
     let Some(attack) = input.attack else { return Ok(None) };
-    let Some(method) = attack.method.with_twice_the_steps().filter(|_| !attack.epsilon.is_zero()) else {
+    let breaks = attack.goal.other_identities() > 0 || matches!(attack.goal, Goal::Untargeted {});
+    let Some(method) = attack.method.with_twice_the_steps().filter(|_| breaks && !attack.epsilon.is_zero()) else {
         return Ok(None);
     };
     let count = input.queries.len().min(MORE_STEPS_QUERIES);
@@ -143,7 +144,7 @@ mod tests {
     use crate::encoder::fake::LinearEncoder;
     use crate::progress::Cancel;
     use crate::rng;
-    use crate::suite::attack::{EpsilonList, Goal, RandomStart, Stop};
+    use crate::suite::attack::{EpsilonList, RandomStart, Stop};
     use crate::units::{Epsilon, PixelAmount};
 
     /// Twelve classes of three 4 × 4 images.

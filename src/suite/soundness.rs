@@ -198,6 +198,12 @@ pub const CHECKS: &[CheckAbout] = &[
         "nothing transfers between these models; a transfer attack says nothing about their robustness",
     ),
     check(
+        "ers-recomputed",
+        Fatal,
+        "the published score is what its nine parts give",
+        "a fault of the program; please report the suite",
+    ),
+    check(
         "gradient-exact",
         Label,
         "every node on the gradient's way has a gradient of its own",

@@ -73,9 +73,17 @@ fn subject(row: &Measurement) -> (Key<'_>, u64, u64) {
     ([&row.dataset, &row.model, &row.artefact, &row.answered_by, &row.side, &row.goal], row.model_seed, row.seed)
 }
 
+/// Whether the attack means to take recall away, so that less recall is more success.
+fn means_to_break(row: &Measurement) -> bool {
+    ["single-target", "multi-target", "untargeted", "misrank"].iter().any(|goal| row.goal.starts_with(goal))
+}
+
 /// Whether `strong` does at least what `weak` does, by success where both have targets, else by recall at the smallest k,
 /// with the interval of `weak` and [`SLACK`] as leeway; and what was compared.
 fn at_least(strong: &Measurement, weak: &Measurement) -> Option<(bool, String)> {
+    if !means_to_break(strong) {
+        return None;
+    }
     if let (Some(a), Some(b)) = (&strong.success, &weak.success) {
         return Some((a.value >= b.low - SLACK, format!("success {:.3} against {:.3}", a.value, b.value)));
     }
@@ -129,7 +137,7 @@ fn row_with_huge_budget(row: &Measurement) -> Option<Check> {
         return None;
     }
     // An attack that pulls embeddings to where they are breaks nothing at any budget.
-    if row.goal.starts_with("same-identity") {
+    if !means_to_break(row) {
         return None;
     }
     let recall = row.recall.first()?;
@@ -146,6 +154,7 @@ fn more_steps<'a>(row: &Measurement, others: impl Iterator<Item = &'a Measuremen
             && (&other.crafted_on, &other.crafted_by) == (&row.crafted_on, &row.crafted_by)
             && effort(other) > effort(row)
             && effort(row) > 0
+            && means_to_break(row)
     };
     let most = others.filter(more).max_by_key(|other| effort(other))?;
     let (a, b) = (row.recall.first()?, most.recall.first()?);
