@@ -18,7 +18,7 @@ pub(super) fn bilinear(plane: &[f32], side: usize, y: f64, x: f64) -> f32 {
 /// What every pixel becomes if it looks elsewhere: `from(y, x)` is the place it looks at.
 pub(super) fn warped(plane: &[f32], side: usize, from: impl Fn(usize, usize) -> (f64, f64)) -> Vec<f32> {
     let place = |i: usize| from(i / side, i % side);
-    (0..side * side).map(|i| place(i)).map(|(y, x)| bilinear(plane, side, y, x)).collect()
+    (0..side * side).map(place).map(|(y, x)| bilinear(plane, side, y, x)).collect()
 }
 
 /// A separable Gaussian filter, cut at four standard deviations; the border pixel goes on outside.
