@@ -1,4 +1,15 @@
 //! Soundness checks: each measures one thing that must hold, says what it measured, and travels with the number.
+//!
+//! What each name means and what to do where it fails is in [`soundness`](crate::suite::soundness).
+
+mod across;
+mod model;
+
+pub use across::{Knowledge, across, knowledge};
+pub use model::{
+    gradient_finite, gradient_matches_differences, gradient_not_zero, huge_budget_breaks, more_steps_change_little,
+    saved_pictures_agree, two_runs_equal,
+};
 
 use crate::record::{Check, Measurement};
 
@@ -104,6 +115,16 @@ pub fn no_collapse(mean_cosine: f64) -> Check {
     check("no-collapse", mean_cosine < COLLAPSE, detail)
 }
 
+/// ERS as the mean over images equals ERS of the ten scores. `of_scores`: `None` if one of them is undefined.
+pub fn ers_recomputed(of_images: f64, of_scores: Option<f64>) -> Check {
+    let difference = of_scores.map(|other| (of_images - other).abs());
+    let detail = match difference {
+        Some(difference) => format!("the mean over images and that of the ten scores differ by {difference:.1e}"),
+        None => "one of the ten scores is undefined".into(),
+    };
+    check("ers-recomputed", difference.is_some_and(|d| d < 1e-6), detail)
+}
+
 /// Every query that was asked for has an outcome.
 pub fn coverage(evaluated: usize, wanted: usize, available: usize) -> Check {
     check("coverage", evaluated == wanted, format!("{evaluated} of {wanted} queries evaluated, {available} available"))
@@ -167,6 +188,8 @@ mod tests {
             (targets_sound([(1, &[2u32, 3][..])]), targets_sound([(1, &[2u32, 2][..])])),
             (targets_sound([(1, &[2u32][..])]), targets_sound([(1, &[2u32, 1][..])])),
             (no_collapse(0.3), no_collapse(0.985)),
+            (ers_recomputed(33.3, Some(33.3)), ers_recomputed(33.3, Some(33.4))),
+            (ers_recomputed(33.3, Some(33.3)), ers_recomputed(33.3, None)),
             (coverage(9, 9, 20), coverage(8, 9, 20)),
         ];
         for (holds, fires) in pairs {

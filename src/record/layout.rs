@@ -87,6 +87,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("goal", texts(rows, |m| &m.goal));
     c.push("method", texts(rows, |m| &m.method));
     c.push("side", texts(rows, |m| &m.side));
+    c.push("crafted_by", texts(rows, |m| &m.crafted_by));
     c.push("crafted_on", texts(rows, |m| &m.crafted_on));
     c.push("answered_by", texts(rows, |m| &m.answered_by));
     c.push("epsilon", texts(rows, |m| &m.epsilon));
@@ -134,6 +135,8 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
     let mut rows = Vec::with_capacity(c.rows());
     for row in 0..c.rows() {
         let text = |name: &str| c.text(name).map(|values| values[row].clone());
+        // Columns that older files lack.
+        let text_or_empty = |name: &str| c.text(name).map_or_else(|_| String::new(), |values| values[row].clone());
         let whole = |name: &str| c.whole(name).map(|values| values[row]);
         let at = |(k, values): &(u32, Vec<Option<Estimate>>)| values[row].map(|estimate| RecallAt { k: *k, estimate });
         // A metric that a row does not have has neither a value nor a note.
@@ -160,6 +163,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             goal: text("goal")?,
             method: text("method")?,
             side: text("side")?,
+            crafted_by: text_or_empty("crafted_by"),
             crafted_on: text("crafted_on")?,
             answered_by: text("answered_by")?,
             epsilon: text("epsilon")?,
@@ -205,6 +209,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("linf_pixels", single(|q| q.linf));
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
+    c.push("score", reals(rows, |q| q.score));
     c.push("broken_by", texts(rows, |q| &q.broken_by));
     c.push("evaluations", wholes(rows, |q| q.evaluations));
     c
@@ -217,6 +222,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
     // Columns that older files lack.
+    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
     let broken_by = if c.has("broken_by") { c.text("broken_by")?.to_vec() } else { vec![String::new(); c.rows()] };
     let evaluations = if c.has("evaluations") { c.whole("evaluations")?.to_vec() } else { vec![0; c.rows()] };
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
@@ -233,6 +239,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         linf: linf[i],
         l2: l2[i],
         loss: loss[i],
+        score: score[i],
         broken_by: broken_by[i].clone(),
         evaluations: evaluations[i],
     };

@@ -40,14 +40,18 @@ pub struct Measurement {
     pub artefact: String,
     /// `clean` or the suite's name of the attack.
     pub attack: String,
-    /// `none`, `single-target`, `multi-target(5)`, `untargeted`.
+    /// `none`, `single-target`, `multi-target(5)`, `untargeted`, `misrank`, `same-identity(1)`, `ca+`, `qa-(M=5)` ...,
+    /// `robrank` for the row of ERS.
     pub goal: String,
     /// `none`, `pgd`, `fgsm`, `noise` ...; `pgd-until-broken` where a broken query is left alone, `square-by-rank` where only
     /// the ranking is seen.
     pub method: String,
-    /// `query`, `all`; `none` for clean.
+    /// `query`, `candidate`, `all`; `none` for clean.
     pub side: String,
-    /// Branch whose gradients made the attack.
+    /// Model whose gradients made the attack, as `id` or `id seed N`; empty: the one that answers.
+    #[serde(default)]
+    pub crafted_by: String,
+    /// Branch whose gradients made the attack; `worst` for a row that takes each query's worst of several.
     pub crafted_on: String,
     /// Branch that answered.
     pub answered_by: String,
@@ -97,6 +101,13 @@ pub struct Measurement {
     pub error: Option<String>,
 }
 
+impl Measurement {
+    /// Whether another model crafted what this one answers.
+    pub fn is_transfer(&self) -> bool {
+        !self.crafted_by.is_empty()
+    }
+}
+
 /// The outcome of a soundness check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -111,11 +122,13 @@ pub struct Check {
 impl Check {
     /// Name of the check that the gradient is that of the model and not a straight-through one.
     pub const GRADIENT_EXACT: &'static str = "gradient-exact";
+    /// Name of the check that the branch that answers was attacked with its own gradient.
+    pub const DEPLOYED_BRANCH: &'static str = "deployed-branch-attacked";
 
     /// Whether it says how a number was made rather than that something is wrong. A label marks the number wherever it is
     /// shown, but fails no run: the user asked for it.
     pub fn is_label(&self) -> bool {
-        self.name == Self::GRADIENT_EXACT
+        [Self::GRADIENT_EXACT, Self::DEPLOYED_BRANCH].contains(&self.name.as_str())
     }
 }
 
@@ -147,6 +160,9 @@ pub struct QueryOutcome {
     pub l2: f32,
     /// Final (best) loss of the attack.
     pub loss: f32,
+    /// Score of a ranking attack, in the unit of its metric (`ca-plus` ...); absent for every other trial. In a candidate
+    /// attack the image is searched for, so that it has no neighbours and no hit.
+    pub score: Option<f64>,
     /// The member of an ensemble that broke it (`apgd-misrank`); empty: none did, or the attack is no ensemble.
     pub broken_by: String,
     /// Images that the model was shown for it, probes and smaller radii of a curve included; 0 where that is the same for

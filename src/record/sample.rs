@@ -145,6 +145,7 @@ fn trial_rows(
             linf: epsilon_pixels as f32,
             l2: epsilon_pixels as f32 * 96.0,
             loss: rng.random::<f32>(),
+            score: None,
             broken_by: String::new(),
             evaluations: 0,
         });
@@ -162,6 +163,7 @@ fn trial_rows(
         goal: goal.into(),
         method: if attacked { "pgd" } else { "none" }.into(),
         side: if attacked { "query" } else { "none" }.into(),
+        crafted_by: String::new(),
         crafted_on: "main".into(),
         answered_by: "main".into(),
         epsilon: if attacked { format!("{level}/255") } else { "0".into() },

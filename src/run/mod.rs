@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod environment;
+pub mod ers;
 pub mod execute;
 pub mod expect;
 mod foreign;
@@ -14,6 +15,7 @@ pub mod progress;
 pub mod queries;
 pub mod settings;
 pub mod shard;
+pub mod soundness;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;

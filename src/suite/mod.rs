@@ -14,4 +14,5 @@ pub mod plan;
 pub mod published;
 pub mod recipe;
 pub mod shards;
+pub mod soundness;
 pub mod wire;

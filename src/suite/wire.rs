@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attack::{Branch, Goal, Method, Side};
+use super::attack::{Branch, Goal, Method, RankingPart, Robrank, Side};
 use super::dataset::DatasetSpec;
 use super::published::Published;
+use super::soundness::CheckMarks;
 use crate::metric::kind::Metric;
 
 /// `suites/<group>/<name>.toml`.
@@ -29,6 +30,9 @@ pub struct SuiteWire {
     /// What is done to them. Clean retrieval is always measured.
     #[serde(rename = "attack", default)]
     pub attacks: Vec<Attack>,
+    /// Which soundness checks end a run with exit code 3.
+    #[serde(default, skip_serializing_if = "CheckMarks::is_default")]
+    pub checks: CheckMarks,
     /// What must come out. A run that leaves it is a failed run.
     #[serde(rename = "expect", default)]
     pub expectations: Vec<Expectation>,
@@ -113,6 +117,23 @@ pub struct Attack {
     pub answered_by: Branch,
 }
 
+impl Attack {
+    /// Its trials' names and goals, but for radii and branches: itself, or one for each of RobRank's attacks, named
+    /// `name:ca+` and so on.
+    pub fn parts(&self) -> Vec<(String, Goal)> {
+        match &self.goal {
+            Goal::Robrank(robrank) => {
+                let part = |part: &RankingPart| {
+                    let goal = Goal::Robrank(Robrank { parts: vec![*part], ..robrank.clone() });
+                    (format!("{}:{}", self.name, part.word()), goal)
+                };
+                robrank.parts.iter().map(part).collect()
+            }
+            goal => vec![(self.name.clone(), goal.clone())],
+        }
+    }
+}
+
 fn main_only() -> Vec<Branch> {
     vec![Branch::Main]
 }
@@ -125,7 +146,7 @@ pub struct Expectation {
     pub metric: String,
     /// Model id.
     pub model: String,
-    /// Attack name, or `clean`.
+    /// Attack name, `name:ca+` for a part of RobRank's, or `clean`.
     pub attack: String,
     /// Which radius, as written in the attack; needed if it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
