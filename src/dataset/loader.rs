@@ -66,7 +66,7 @@ impl Loader {
                 return Err(LoaderError::Index { batch, index, images });
             }
         }
-        if self.from_files() && !self.set.originals.are_there() {
+        if self.cuts_files() && !self.set.originals.are_there() {
             return Err(LoaderError::NoFiles { dataset: self.set.id.clone() });
         }
         let total = batches.len();
@@ -81,7 +81,7 @@ impl Loader {
         Ok(Batches { shared, workers, total })
     }
 
-    fn from_files(&self) -> bool {
+    fn cuts_files(&self) -> bool {
         matches!(self.augmentation, AugmentationSpec::RandomResizedCropFlip { from: CropFrom::File })
     }
 
@@ -95,7 +95,7 @@ impl Loader {
         let mut data = vec![0f32; indices.len() * stride];
         for (position, (&index, out)) in indices.iter().zip(data.chunks_mut(stride)).enumerate() {
             let mut rng = stream(self.seed, "augment", &[epoch, batch as u64, position as u64]);
-            let original = if self.from_files() { self.set.originals.decode(index)? } else { None };
+            let original = if self.cuts_files() { self.set.originals.decode(index)? } else { None };
             match original {
                 Some(picture) => crop_original(&picture, size, &mut rng, out),
                 None => augment(&self.augmentation, self.set.bytes(index), size, &mut rng, out),
