@@ -100,6 +100,8 @@ pub struct TrialOutcome {
     pub checks: Vec<Check>,
     /// Adversarial `[3, size, size]` bytes of the images in `keep` that were attacked, rounded inside the budget.
     pub kept: Vec<(usize, Vec<u8>)>,
+    /// Embeddings of the attacked images as the answering model gave them; `None` for a clean trial.
+    pub attacked: Option<Embeddings>,
 }
 
 /// Embeds the images at `indices` in batches: the clean embeddings that a trial wants.
@@ -185,16 +187,25 @@ pub fn run_trial(
     let mean = |values: &[f64], metric: Metric| score::mean(values, labels, metric.about().range, input.seed);
     let l2 = column(|q| f64::from(q.l2));
     let attack_ran = attacked.is_some();
+    let checks = run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries);
+    let metrics = further(input, attacked.as_ref(), &sides, (&places, &found, clean.as_deref(), &target_ranks));
+    let success = if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None };
+    let shift = if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None };
+    let recall = score::recall_at(input.ks, &ranks, labels, input.seed);
+    let linf_max = attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max));
+    let l2_mean = attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64);
+    let (kept, embeddings) = attacked.map_or((vec![], None), |a| (a.kept, Some(a.embeddings)));
     Ok(TrialOutcome {
-        recall: score::recall_at(input.ks, &ranks, labels, input.seed),
+        recall,
         without_positive,
-        success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
-        shift: if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None },
-        metrics: further(input, attacked.as_ref(), &sides, (&places, &found, clean.as_deref(), &target_ranks)),
-        linf_max: attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max)),
-        l2_mean: attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64),
-        checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
-        kept: attacked.map_or_else(Vec::new, |a| a.kept),
+        success,
+        shift,
+        metrics,
+        linf_max,
+        l2_mean,
+        checks,
+        kept,
+        attacked: embeddings,
         queries,
     })
 }

@@ -2,25 +2,25 @@
 
 use super::answer;
 use super::chart::Chart;
-use super::summary::Summary;
+use super::material::Material;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
 use super::{metrics, robustness};
-use crate::record::Run;
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
-pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
+pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
+    let Material { run, summary, .. } = material;
     let mut out = format!("# {}: retrieval clean and under attack\n\n", escape(&run.manifest.suite));
     for text in [&run.manifest.about, &run.manifest.dataset].into_iter().filter(|t| !t.is_empty()) {
         out += &format!("{}\n\n", escape(text));
     }
-    for (index, sentence) in answer::sentences(run, summary).iter().enumerate() {
+    for (index, sentence) in answer::sentences(material).iter().enumerate() {
         out += &if index == 0 { format!("**{}**\n\n", escape(sentence)) } else { format!("{}\n\n", escape(sentence)) };
     }
     if !summary.models.is_empty() {
         out += "## Results\n\n";
         out += &rendered(&table::headline(summary));
-        let more = [table::ratios(summary), robustness::worst_cases(run, summary), robustness::areas(run, summary)];
+        let more = [table::ratios(summary), robustness::worst_cases(material), robustness::areas(material)];
         out += &more.iter().flatten().map(rendered).collect::<String>();
     }
     if !charts.is_empty() {
@@ -29,9 +29,9 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
             out += &format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name);
         }
     }
-    let classes = robustness::classes(run, summary).into_iter().collect();
+    let classes = robustness::classes(material).into_iter().collect();
     let sections = [
-        ("Retrieval", metrics::retrieval(run, summary)),
+        ("Retrieval", metrics::retrieval(run, summary, None)),
         ("Geometry of the embeddings", metrics::geometry(run, summary)),
         ("Classes", classes),
     ];

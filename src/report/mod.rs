@@ -10,10 +10,10 @@ use crate::record::Run;
 pub mod answer;
 pub mod chart;
 pub mod comparison;
-mod gallery;
-pub mod html;
 pub mod markdown;
+pub mod material;
 pub mod metrics;
+pub mod page;
 pub mod robustness;
 pub mod seed_mean;
 pub mod summary;
@@ -22,6 +22,7 @@ pub mod terminal;
 mod words;
 
 pub use chart::{Chart, ChartError};
+pub use material::Material;
 pub use summary::Summary;
 
 /// A report could not be made.
@@ -59,8 +60,8 @@ pub struct ReportFiles {
 /// # Errors
 /// [`ReportError`] naming the file or the picture; no file is ever half written.
 pub fn write(run: &Run, folder: &Path) -> Result<ReportFiles, ReportError> {
-    let summary = Summary::of(run);
-    let charts = chart::charts(run, &summary)?;
+    let material = Material::of(run);
+    let charts = chart::charts(&material)?;
     let mut files =
         ReportFiles { html: folder.join("report.html"), markdown: folder.join("report.md"), charts: vec![] };
     for chart in &charts {
@@ -68,8 +69,8 @@ pub fn write(run: &Run, folder: &Path) -> Result<ReportFiles, ReportError> {
         write_bytes(&path, chart.svg.as_bytes())?;
         files.charts.push(path);
     }
-    write_bytes(&files.markdown, markdown::page(run, &summary, &charts).as_bytes())?;
-    write_bytes(&files.html, html::page(run, &summary, &charts)?.as_bytes())?;
+    write_bytes(&files.markdown, markdown::page(&material, &charts).as_bytes())?;
+    write_bytes(&files.html, page::page(&material, &charts)?.as_bytes())?;
     Ok(files)
 }
 

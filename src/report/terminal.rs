@@ -116,7 +116,7 @@ mod tests {
     fn failed_checks_are_marked_and_explained() {
         let summary = Summary::of(&sample::run());
         let plain = headline(&summary, Style { width: 200, colour: false });
-        assert!(plain.contains(" !1") && plain.contains("!1 standard, multi 8/255, seed 0: check zero-gradients"));
+        assert!(plain.contains(" !1") && plain.contains("!1 standard, multi 24/255, seed 0: check zero-gradients"));
         assert!(!plain.contains('\x1b'));
         assert!(headline(&summary, Style { width: 200, colour: true }).contains("\x1b[31m"));
     }

@@ -115,13 +115,20 @@ fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError>
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
-    let mut run =
-        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run = Run {
+        manifest: Manifest::default(),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
+    };
     for model in ready {
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);
             run.queries.extend(trial.queries);
             run.gallery.extend(trial.gallery);
+            run.views.extend(trial.view);
         }
         run.training.extend(model.curve.iter().cloned());
     }

@@ -19,8 +19,9 @@ use crate::encoder::Encoder;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
 use crate::metric::kind::Metric;
 use crate::progress::Silent;
+use crate::record::view::{Arrow, EmbeddingView};
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
-use crate::score::Clustering;
+use crate::score::{Clustering, view};
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::wire::Clusters;
@@ -34,6 +35,9 @@ const OTHER_BATCH_QUERIES: usize = 128;
 
 /// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
 const KEPT_PIXELS: usize = 64;
+
+/// Attacked queries drawn as arrows.
+const ARROWS: usize = 40;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -244,6 +248,7 @@ impl Session<'_> {
         let answers = answerer.as_ref().unwrap_or(&crafter);
         let (answer_queries, answer_gallery) = (answers.queries.clone(), answers.gallery.clone());
         let answering = (&answer_queries, &answer_gallery);
+        let answering_pair = answering;
         let crafting = answerer.is_some().then_some((&crafter.queries, &crafter.gallery));
         let input = trial_input(self.context, trial, digest, &queries.chosen, (answering, crafting));
         let radius = trial.epsilon().map(|e| format!(" {e}")).unwrap_or_default();
@@ -263,13 +268,14 @@ impl Session<'_> {
                 row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
                 let kept: AdversarialBytes = outcome.kept.into_iter().collect();
                 let gallery = self.stories(trial, clean, &outcome.queries, &kept);
-                StoredTrial { measurement: row, queries: outcome.queries, gallery }
+                let view = self.view(trial, clean, &outcome.queries, answering_pair, outcome.attacked.as_ref());
+                StoredTrial { measurement: row, queries: outcome.queries, gallery, view }
             }
             Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
             Err(error) => {
                 row.trial = digest.short().into();
                 row.error = Some(error.to_string());
-                StoredTrial { measurement: row, queries: vec![], gallery: vec![] }
+                StoredTrial { measurement: row, queries: vec![], gallery: vec![], view: None }
             }
         };
         stored.measurement.suite.clone_from(&plan.name);
@@ -357,6 +363,48 @@ impl Session<'_> {
             selected_on: self.model.selected_on.clone(),
             ..Measurement::default()
         }
+    }
+
+    /// What the report draws of the embedding space: of the first seed and the deployed branch, clean and under each
+    /// attack at its largest budget.
+    fn view(
+        &self,
+        trial: &TrialSpec,
+        clean: Option<&[QueryOutcome]>,
+        outcomes: &[QueryOutcome],
+        (queries, gallery): Pair<'_>,
+        attacked: Option<&Embeddings>,
+    ) -> Option<EmbeddingView> {
+        let images = self.context.images;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let told = self.is_first_seed() && deployed && (trial.goal.is_none() || self.context.plan.is_strongest(trial));
+        if !told {
+            return None;
+        }
+        let plane = view::plane(gallery);
+        let labels = || images.split.test.iter().map(|&i| images.labels[i]).collect::<Vec<u32>>();
+        let gallery = trial.goal.is_none().then(|| view::gallery_shape(gallery, &labels(), plane.as_ref()));
+        let arrows = match (trial.side, &plane, attacked, clean) {
+            (Some(Side::Query), Some(plane), Some(attacked), Some(clean)) if attacked.len() == queries.len() => {
+                let arrow = |at: usize| Arrow {
+                    query: outcomes[at].query,
+                    label: outcomes[at].label,
+                    from: plane.place(queries.row(at)),
+                    to: plane.place(attacked.row(at)),
+                    flipped: clean[at].first_hit == 1 && outcomes[at].first_hit != 1,
+                };
+                (0..outcomes.len().min(clean.len()).min(ARROWS)).map(arrow).collect()
+            }
+            _ => vec![],
+        };
+        (gallery.is_some() || !arrows.is_empty()).then(|| EmbeddingView {
+            trial: outcomes.first().map(|o| o.trial.clone()).unwrap_or_default(),
+            model: self.model.id.clone(),
+            attack: trial.attack.clone(),
+            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            gallery,
+            arrows,
+        })
     }
 
     /// Picture stories, told of the first seed and the deployed branch only.
