@@ -9,6 +9,10 @@ use crate::metric::kind::Metric;
 use crate::onnx::wrap::{Colour, Layout};
 use crate::run::verify::Differences;
 
+mod shard;
+
+pub use shard::{JobFormat, ShardWanted};
+
 /// How well does an embedding model retrieve, clean and under attack, and is model B better than model A?
 #[derive(Debug, Parser)]
 #[command(name = "mdprop", version, max_term_width = 100)]
@@ -31,7 +35,9 @@ pub enum Command {
     Measure(RunArgs),
     /// Show what a suite would do, without doing it.
     Plan(PlanArgs),
-    /// Write the report of a finished run again.
+    /// Join the parts that several machines did (`run --shard`) into one run.
+    Merge(MergeArgs),
+    /// Write the report of a finished run again, or a leaderboard over several.
     Report(ReportArgs),
     /// Say whether B beats A: two runs, or two models of a run, paired per query.
     Compare(CompareArgs),
@@ -81,6 +87,14 @@ pub struct RunArgs {
     /// Threads; default all cores. Results do not depend on it.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// Do one of N parts of the trials, into a folder of its own: I/N with I from 1, or auto/N with the index of a Slurm
+    /// array task or Kubernetes indexed job. `mdprop merge` joins them.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<ShardWanted>,
+    /// Measure this one trial again and nothing else; a key of the column `trial` in measurements.csv. Results go to
+    /// reports/runs/SUITE.trials/KEY.
+    #[arg(long, value_name = "KEY", conflicts_with = "shard")]
+    pub trial: Option<String>,
     /// Print the results as JSON on stdout instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -171,7 +185,27 @@ pub struct PlanArgs {
     /// Folder of recipes and model cards.
     #[arg(long, value_name = "FOLDER", default_value = "models")]
     pub models: PathBuf,
+    /// Cut the plan into N parts of about equal cost.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub shards: Option<u32>,
+    /// With --shards: what each part does, or a job file for the engine that places them.
+    #[arg(long, default_value = "text", requires = "shards")]
+    pub format: JobFormat,
     /// Print the plan as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Clone, Args)]
+pub struct MergeArgs {
+    /// Folders of the parts, or one folder that holds them, such as reports/runs/demo.parts.
+    #[arg(required = true)]
+    pub parts: Vec<PathBuf>,
+    /// Folder of the results; default reports/runs/SUITE.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Print the results as JSON on stdout instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -179,8 +213,21 @@ pub struct PlanArgs {
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// A run folder, such as reports/runs/demo.
-    pub run: PathBuf,
+    /// Run folders, such as reports/runs/demo. One: its report is written again. Several, or a filter: a leaderboard.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Only results on data sets whose id contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub dataset: Option<String>,
+    /// Only threat models whose description contains this, such as multi-target or 8/255.
+    #[arg(long, value_name = "TEXT")]
+    pub threat: Option<String>,
+    /// Folder of the leaderboard.
+    #[arg(long, value_name = "FOLDER", default_value = "reports/leaderboard")]
+    pub out: PathBuf,
+    /// Write every chart as PNG too, this many times its size.
+    #[arg(long, value_name = "SCALE", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub png: Option<u32>,
 }
 
 /// Arguments of `metrics`.

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Measure(args) => cmd::run::run(&args, cmd::run::Until::Measured),
         Command::Plan(args) => cmd::plan::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
+        Command::Merge(args) => cmd::run::merge(&args),
         Command::Report(args) => cmd::report::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Metrics(args) => cmd::metrics::run(&args),

@@ -1,20 +1,27 @@
 //! What the attacker wants, as numbers: targets and weights of the loss that [`Descent`](crate::encoder::Descent)
 //! minimises.
 
-use crate::encoder::Distance;
+use std::sync::Arc;
+
+use crate::batch::Images;
+use crate::encoder::{Descent, Distance, Gallery, Loss, LossHead};
 use crate::suite::attack::{Goal, TargetLoss};
 
-/// The loss of one batch: `Σ_t weights[t] · distance(f(x), targets[t])` for each sample.
+/// The loss of one batch, see [`Loss`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
-    /// How a distance enters.
-    pub distance: Distance,
+    /// Its form.
+    pub head: LossHead,
     /// Targets per sample, T.
     pub targets_per_sample: usize,
     /// `[n, T, d]`.
     pub targets: Vec<f32>,
     /// `[n, T]`.
     pub weights: Vec<f32>,
+    /// Further numbers of each sample, `[n, columns]`.
+    pub table: Vec<f32>,
+    /// What is searched, if the loss looks at it.
+    pub gallery: Option<Arc<Gallery>>,
 }
 
 impl Objective {
@@ -32,15 +39,44 @@ impl Objective {
             Goal::MultiTarget { loss: TargetLoss::MeanDistance, .. } => (Distance::Euclidean, 1.0 / count as f32),
             Goal::Untargeted {} => (Distance::SquaredEuclidean, -1.0),
         };
-        Self { distance, targets_per_sample: count, targets, weights: vec![weight; n * count] }
+        let (head, weights) = (LossHead::Weighted(distance), vec![weight; n * count]);
+        Self { head, targets_per_sample: count, targets, weights, table: vec![], gallery: None }
+    }
+
+    /// The objective of a batch whose samples have these, in this order; `None` for no sample. All must be of one goal:
+    /// the first one gives the form and the gallery.
+    pub fn join<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?.clone();
+        for part in parts {
+            debug_assert_eq!((part.head, part.targets_per_sample), (all.head, all.targets_per_sample));
+            all.targets.extend_from_slice(&part.targets);
+            all.weights.extend_from_slice(&part.weights);
+            all.table.extend_from_slice(&part.table);
+        }
+        Some(all)
+    }
+
+    /// The descent on this loss from `start` inside the bounds.
+    pub fn descent<'a>(&'a self, start: &'a Images, lower: &'a Images, upper: &'a Images) -> Descent<'a> {
+        Descent { loss: self.terms(), start, lower, upper }
     }
 
     /// The loss of one sample, from its embedding, in `f64`: independent of any graph.
     pub fn loss(&self, sample: usize, embedding: &[f32]) -> f64 {
-        let d = embedding.len();
-        (sample * self.targets_per_sample..(sample + 1) * self.targets_per_sample)
-            .map(|t| f64::from(self.weights[t]) * self.distance.between(embedding, &self.targets[t * d..(t + 1) * d]))
-            .sum()
+        self.terms().value(sample, embedding)
+    }
+
+    /// The loss as encoders take it.
+    pub fn terms(&self) -> Loss<'_> {
+        Loss {
+            head: self.head,
+            targets_per_sample: self.targets_per_sample,
+            targets: &self.targets,
+            weights: &self.weights,
+            table: &self.table,
+            gallery: self.gallery.as_ref(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::budget::{Budget, Schedule, Start};
 use super::goal::Objective;
 use super::noise;
 use crate::batch::{Embeddings, Images};
-use crate::encoder::{Descent, Encoder, Evaluation};
+use crate::encoder::{Encoder, Evaluation};
 use crate::progress::Cancel;
 
 /// One batch to attack.
@@ -63,16 +63,7 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
     for restart in 0..job.schedule.restarts {
         let named = (job.seed, job.attack, job.images);
         let start = first_iterate(job.clean, (&lower, &upper), (job.budget, job.schedule), named, restart);
-        let descent = Descent {
-            distance: job.objective.distance,
-            targets_per_sample: job.objective.targets_per_sample,
-            start: &start,
-            lower: &lower,
-            upper: &upper,
-            targets: &job.objective.targets,
-            weights: &job.objective.weights,
-        };
-        let mut run = encoder.descend(&descent)?;
+        let mut run = encoder.descend(&job.objective.descent(&start, &lower, &upper))?;
         for step in 0..=job.schedule.steps {
             job.cancel.check()?;
             let evaluation = if step < job.schedule.steps { run.step(&step_size)? } else { run.evaluate()? };

@@ -15,7 +15,7 @@ use super::budget::{Budget, Schedule};
 use super::goal::Objective;
 use super::pgd::first_iterate;
 use crate::batch::{Embeddings, Images};
-use crate::encoder::{Descent, Encoder, EncoderError, GradientSteps, Sample};
+use crate::encoder::{Encoder, EncoderError, GradientSteps, Sample};
 use crate::progress::Cancel;
 
 /// One query before the attack.
@@ -275,6 +275,7 @@ impl Place {
             upper: self.upper.as_slice(),
             targets: &self.victim.objective.targets,
             weights: &self.victim.objective.weights,
+            table: &self.victim.objective.table,
         }
     }
 
@@ -308,16 +309,11 @@ fn descend<'a>(
         places.iter().flat_map(|place| part(place.as_ref().unwrap_or(first))).copied().collect()
     };
     let images = |part: fn(&Place) -> &[f32]| Images::new([places.len(), c, h, w], join(part)).expect("one image each");
-    let objective = &first.victim.objective;
-    let steps = encoder.descend(&Descent {
-        distance: objective.distance,
-        targets_per_sample: objective.targets_per_sample,
-        start: &images(|p| p.current.as_slice()),
-        lower: &images(|p| p.lower.as_slice()),
-        upper: &images(|p| p.upper.as_slice()),
-        targets: &join(|p| &p.victim.objective.targets),
-        weights: &join(|p| &p.victim.objective.weights),
-    })?;
+    let whose = places.iter().map(|place| &place.as_ref().unwrap_or(first).victim.objective);
+    let Some(objective) = Objective::join(whose) else { return Ok(None) };
+    let (start, lower, upper) =
+        (images(|p| p.current.as_slice()), images(|p| p.lower.as_slice()), images(|p| p.upper.as_slice()));
+    let steps = encoder.descend(&objective.descent(&start, &lower, &upper))?;
     Ok(Some(steps))
 }
 

@@ -4,33 +4,24 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-
-use crate::cli::RunArgs;
-use crate::progress::Cancel;
+use super::process::Process;
+use crate::cli::{MergeArgs, RunArgs};
 use crate::report::summary::Summary;
-use crate::report::terminal::{self, Style};
-use crate::run::environment::{Places, program_version};
-use crate::run::execute::{Outcome, execute};
+use crate::report::terminal;
+use crate::run::environment::program_version;
+use crate::run::execute::{self, Outcome, execute};
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
 pub use crate::run::settings::Until;
+use crate::run::shard::PartDone;
 
 /// Runs a suite up to a point.
 ///
 /// # Errors
 /// Bad input, a broken set-up, a full disk, Ctrl-C. Failed trials and checks are exit codes, not errors.
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
-    let cancel = Cancel::default();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
+    let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
-    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
-    let threads = match args.threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
         data: args.folders.data.clone(),
@@ -47,16 +38,53 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         command: format!("mdprop run {}", args.suite.display()),
         program: program_version(),
         started_unix_s: started,
+        shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
+        trial: args.trial.clone(),
         until,
         observer: &console,
         cancel,
     };
     let outcome = execute(&args.suite, &settings)?;
-    report(args, &outcome)?;
+    report(args.json, &outcome)?;
     Ok(ExitCode::from(outcome.exit_code()))
 }
 
-fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
+/// `mdprop merge`: the parts of several machines as one run.
+///
+/// # Errors
+/// Parts that do not make a run; a full disk.
+pub fn merge(args: &MergeArgs) -> anyhow::Result<ExitCode> {
+    let outcome = execute::merge(&args.parts, args.out.as_deref())?;
+    report(args.json, &outcome)?;
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+fn report_part(json: bool, outcome: &Outcome, part: &PartDone) -> anyhow::Result<()> {
+    if json {
+        let value = serde_json::json!({
+            "folder": outcome.folder, "shard": part.shard, "trials": part.trials, "failed": part.failed,
+        });
+        return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
+    }
+    let mut text = String::new();
+    for failed in &part.failed {
+        let _ = writeln!(text, "trial failed: {failed}");
+    }
+    let _ = writeln!(
+        text,
+        "shard {}: {} trials in {}; when all are done: mdprop merge {}",
+        part.shard,
+        part.trials,
+        outcome.folder.display(),
+        outcome.folder.parent().unwrap_or(&outcome.folder).display()
+    );
+    super::print(&text)
+}
+
+fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
+    if let Some(part) = &outcome.part {
+        return report_part(json, outcome, part);
+    }
     let Some(run) = &outcome.run else {
         let mut text = String::new();
         for model in &outcome.models {
@@ -64,7 +92,7 @@ fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
         }
         return super::print(&text);
     };
-    if args.json {
+    if json {
         let value = serde_json::json!({
             "folder": outcome.folder,
             "report": outcome.report,
@@ -75,8 +103,9 @@ fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
         });
         return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
     }
-    let style = Style { width: terminal_width(), colour: use_colour() };
-    let mut text = terminal::headline(&Summary::of(run), style);
+    let style = super::style();
+    let summary = Summary::of(run);
+    let mut text = terminal::headline(&summary, style) + &terminal::curves(&summary, style);
     for verdict in &outcome.verdicts {
         let mark = if verdict.met { "met" } else { "NOT MET" };
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));
@@ -90,15 +119,4 @@ fn report(args: &RunArgs, outcome: &Outcome) -> anyhow::Result<()> {
         None => writeln!(text, "\nresults: {}", outcome.folder.display()),
     };
     super::print(&text)
-}
-
-fn terminal_width() -> usize {
-    use std::io::IsTerminal as _;
-    let from_environment = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    from_environment.unwrap_or(if std::io::stdout().is_terminal() { 100 } else { 120 })
-}
-
-fn use_colour() -> bool {
-    use std::io::IsTerminal as _;
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
+use super::process::Process;
 use crate::cli::VerifyArgs;
 use crate::onnx::describe::Coverage;
 use crate::onnx::wrap::PerChannel;
-use crate::progress::Cancel;
 use crate::record::Check;
-use crate::run::environment::Places;
 use crate::run::progress::Console;
 use crate::run::verify::{Attackable, Report, Request, verify};
 use crate::suite::card::OnnxCard;
@@ -22,16 +21,8 @@ use crate::suite::load::{ModelSource, SuiteError, read_model_file};
 /// # Errors
 /// A file or card that is missing, wrong, or does not fit the other; a broken set-up; Ctrl-C.
 pub fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let cancel = Cancel::default();
-    let handler = cancel.clone();
-    ctrlc::set_handler(move || handler.cancel()).context("cannot listen for Ctrl-C")?;
+    let Process { cancel, places, .. } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
-    let places = Places::of_process(vec![]).context("cannot find the current folder or my own executable")?;
-    let threads = match args.threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start worker threads")?;
     let request = Request {
         card: card(args)?,
         image_size: args.image_size.map(|size| size as usize),

@@ -3,7 +3,8 @@
 //! It needs no runtime, its samples never see each other, and for one output without normalisation the best attack in
 //! the L∞ ball is known: every pixel at the bound that the sign of its weight asks for.
 
-use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
+use super::loss::Terms;
+use super::{Descent, Encoder, EncoderError, EncoderSpec, Evaluation, Gradient, GradientSteps, Loss, Sample};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::rng;
 
@@ -89,27 +90,13 @@ impl LinearEncoder {
     }
 
     /// Gradient of the loss with respect to the pixels of one image.
-    fn gradient(&self, image: &[f32], descent: &Descent<'_>, sample: usize) -> Vec<f64> {
-        let d = self.spec.embedding_dim;
+    fn pixel_gradient(&self, image: &[f32], loss: &Loss<'_>, sample: usize) -> Vec<f64> {
         let (outputs, norm) = self.project(image);
         if norm == 0.0 {
             return vec![0.0; image.len()];
         }
         let f: Vec<f64> = outputs.iter().map(|v| v / norm).collect();
-        let mut toward = vec![0.0f64; d];
-        for t in sample * descent.targets_per_sample..(sample + 1) * descent.targets_per_sample {
-            let difference: Vec<f64> =
-                f.iter().zip(&descent.targets[t * d..(t + 1) * d]).map(|(a, b)| a - f64::from(*b)).collect();
-            let length = difference.iter().map(|v| v * v).sum::<f64>().sqrt();
-            let scale = match descent.distance {
-                Distance::SquaredEuclidean => 2.0,
-                Distance::Euclidean if length > 0.0 => 1.0 / length,
-                Distance::Euclidean => 0.0,
-            };
-            for (sum, v) in toward.iter_mut().zip(&difference) {
-                *sum += f64::from(descent.weights[t]) * scale * v;
-            }
-        }
+        let mut toward = loss.gradient(sample, &f);
         if self.normalised {
             // The derivative of y / ‖y‖ is (I − f fᵀ) / ‖y‖.
             let along: f64 = toward.iter().zip(&f).map(|(a, b)| a * b).sum();
@@ -140,37 +127,29 @@ impl Encoder for LinearEncoder {
         for (images, what) in [(descent.start, "start"), (descent.lower, "lower"), (descent.upper, "upper")] {
             self.check(images, what)?;
         }
-        let n = descent.start.len();
-        let lengths = [
-            ("targets", descent.targets.len(), n * descent.targets_per_sample * self.spec.embedding_dim),
-            ("weights", descent.weights.len(), n * descent.targets_per_sample),
-        ];
-        for (what, got, wanted) in lengths {
-            if got != wanted {
-                let source = ShapeError::Mismatch { what, got: vec![got], wanted: vec![wanted] };
-                return Err(EncoderError::Shape { name: self.spec.name.clone(), source });
-            }
-        }
+        let fits = descent.loss.check(descent.start.len(), self.spec.embedding_dim);
+        fits.map_err(|source| EncoderError::Shape { name: self.spec.name.clone(), source })?;
         Ok(Box::new(LinearSteps {
             encoder: self,
-            distance: descent.distance,
-            targets_per_sample: descent.targets_per_sample,
-            targets: descent.targets.to_vec(),
-            weights: descent.weights.to_vec(),
+            terms: Terms::of(&descent.loss, descent.start.len()),
             lower: descent.lower.clone(),
             upper: descent.upper.clone(),
             evaluated: descent.start.clone(),
             current: descent.start.clone(),
         }))
     }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        let evaluation = self.descend(at)?.evaluate()?;
+        let of_sample = |i| self.pixel_gradient(at.start.image(i), &at.loss, i);
+        let pixels = (0..at.start.len()).flat_map(of_sample).map(|v| v as f32).collect();
+        Ok(Gradient { evaluation, pixels })
+    }
 }
 
 struct LinearSteps<'a> {
     encoder: &'a LinearEncoder,
-    distance: Distance,
-    targets_per_sample: usize,
-    targets: Vec<f32>,
-    weights: Vec<f32>,
+    terms: Terms,
     lower: Images,
     upper: Images,
     evaluated: Images,
@@ -182,16 +161,7 @@ impl GradientSteps for LinearSteps<'_> {
         let evaluation = self.evaluate()?;
         let [n, channels, h, w] = self.current.shape();
         for sample in 0..n {
-            let descent = Descent {
-                distance: self.distance,
-                targets_per_sample: self.targets_per_sample,
-                start: &self.evaluated,
-                lower: &self.lower,
-                upper: &self.upper,
-                targets: &self.targets,
-                weights: &self.weights,
-            };
-            let gradient = self.encoder.gradient(self.evaluated.image(sample), &descent, sample);
+            let gradient = self.encoder.pixel_gradient(self.evaluated.image(sample), &self.terms.loss(), sample);
             let (lower, upper) = (self.lower.image(sample), self.upper.image(sample));
             for (i, x) in self.current.image_mut(sample).iter_mut().enumerate() {
                 let step = step_size[sample * channels + i / (h * w)];
@@ -208,9 +178,7 @@ impl GradientSteps for LinearSteps<'_> {
         let (mut loss, mut rows) = (Vec::with_capacity(n), Vec::with_capacity(n * d));
         for sample in 0..n {
             let row = self.encoder.embed_one(self.current.image(sample));
-            let terms = (sample * self.targets_per_sample..(sample + 1) * self.targets_per_sample)
-                .map(|t| f64::from(self.weights[t]) * self.distance.between(&row, &self.targets[t * d..(t + 1) * d]));
-            loss.push(terms.sum::<f64>() as f32);
+            loss.push(self.terms.loss().value(sample, &row) as f32);
             rows.extend(row);
         }
         Ok(Evaluation { loss, embeddings: Embeddings::new([n, d], rows).expect("one row for each image") })
@@ -225,13 +193,12 @@ impl GradientSteps for LinearSteps<'_> {
     }
 
     fn replace(&mut self, i: usize, sample: &Sample<'_>) -> Result<(), EncoderError> {
-        let (stride, t, d) = (self.current.stride(), self.targets_per_sample, self.encoder.spec.embedding_dim);
-        sample.check(&self.encoder.spec.name, stride, t, d)?;
+        let (stride, dim) = (self.current.stride(), self.encoder.spec.embedding_dim);
+        sample.check(&self.encoder.spec.name, stride, self.terms.row(dim))?;
         self.current.image_mut(i).copy_from_slice(sample.start);
         self.lower.image_mut(i).copy_from_slice(sample.lower);
         self.upper.image_mut(i).copy_from_slice(sample.upper);
-        self.targets[i * t * d..(i + 1) * t * d].copy_from_slice(sample.targets);
-        self.weights[i * t..(i + 1) * t].copy_from_slice(sample.weights);
+        self.terms.exchange(i, sample);
         Ok(())
     }
 
@@ -244,25 +211,17 @@ impl GradientSteps for LinearSteps<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoder::Distance;
 
     #[test]
     fn the_gradient_equals_central_differences() {
         let mut stream = rng::stream(4, "test", &[]);
         let image: Vec<f32> = (0..12).map(|_| rng::unit(&mut stream)).collect();
         let targets: Vec<f32> = (0..8).map(|_| rng::normal(&mut stream)).collect();
-        let images = Images::new([1, 3, 2, 2], image.clone()).unwrap();
         for normalised in [false, true] {
             let encoder = LinearEncoder::random([3, 2, 2], 4, normalised, 9).unwrap();
             for distance in [Distance::SquaredEuclidean, Distance::Euclidean] {
-                let descent = Descent {
-                    distance,
-                    targets_per_sample: 2,
-                    start: &images,
-                    lower: &images,
-                    upper: &images,
-                    targets: &targets,
-                    weights: &[0.7, -0.2],
-                };
+                let terms = Loss::weighted(distance, 2, &targets, &[0.7, -0.2]);
                 // In f64: the f32 embedding would drown the difference.
                 let loss = |x: &[f64]| -> f64 {
                     let outputs: Vec<f64> = (0..4)
@@ -277,7 +236,7 @@ mod tests {
                         .iter()
                         .sum()
                 };
-                let gradient = encoder.gradient(&image, &descent, 0);
+                let gradient = encoder.pixel_gradient(&image, &terms, 0);
                 for i in 0..12 {
                     let at = |shift: f64| {
                         let mut x: Vec<f64> = image.iter().map(|&v| f64::from(v)).collect();

@@ -4,9 +4,13 @@
 //! runtime). `attack/` sees nothing else.
 
 pub mod fake;
+pub mod loss;
 pub mod onnx;
 
+pub use loss::{Gallery, Loss};
+
 use crate::batch::{Embeddings, Images, ShapeError};
+pub use crate::onnx::loss_head::{LossDistance as Distance, LossHead, Reach};
 
 /// What a caller may know about an encoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,46 +32,20 @@ pub struct EncoderSpec {
     pub straight_through: Vec<String>,
 }
 
-/// How one distance enters the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Distance {
-    /// `‖a − b‖²`.
-    SquaredEuclidean,
-    /// `‖a − b‖`, gradient 0 at `a = b`.
-    Euclidean,
-}
-
-impl Distance {
-    /// The distance of two embeddings, accumulated in `f64`.
-    pub fn between(self, a: &[f32], b: &[f32]) -> f64 {
-        let squared: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
-        match self {
-            Self::SquaredEuclidean => squared,
-            Self::Euclidean => squared.sqrt(),
-        }
-    }
-}
-
-/// A per-sample loss to be minimised: `L(x) = Σ_t weights[t] · distance(f(x), targets[t])`.
+/// A search for small losses: where it starts, where it may go, and what it minimises.
 ///
-/// Every goal is a choice of targets and weights: towards one image (weight 1), towards T at once (1/T each), away from
-/// the clean embedding (−1), away from one and towards another (−1, 1).
+/// Every goal is a choice of a head, targets and weights: towards one image (weight 1), towards T at once (1/T each),
+/// away from the clean embedding (−1), and so on; see [`LossHead`](crate::onnx::LossHead).
 #[derive(Debug, Clone)]
 pub struct Descent<'a> {
-    /// How each distance enters.
-    pub distance: Distance,
-    /// Number of targets per sample, T.
-    pub targets_per_sample: usize,
+    /// What is minimised, for each of the `n` samples.
+    pub loss: Loss<'a>,
     /// First iterate, `[n, c, h, w]`.
     pub start: &'a Images,
     /// Lower bound of every pixel, `[n, c, h, w]`.
     pub lower: &'a Images,
     /// Upper bound of every pixel, `[n, c, h, w]`.
     pub upper: &'a Images,
-    /// Target embeddings, `[n, T, d]`.
-    pub targets: &'a [f32],
-    /// Weights, `[n, T]`.
-    pub weights: &'a [f32],
 }
 
 /// One sample that enters a running descent, see [`GradientSteps::replace`]; its fields are one row of [`Descent`]'s.
@@ -83,16 +61,19 @@ pub struct Sample<'a> {
     pub targets: &'a [f32],
     /// Weights, `[T]`.
     pub weights: &'a [f32],
+    /// Further numbers that the loss wants, `[columns]`.
+    pub table: &'a [f32],
 }
 
 impl Sample<'_> {
-    fn check(&self, name: &str, stride: usize, targets: usize, dim: usize) -> Result<(), EncoderError> {
+    fn check(&self, name: &str, stride: usize, [targets, dim, columns]: [usize; 3]) -> Result<(), EncoderError> {
         let rows = [
             ("start", self.start.len(), stride),
             ("lower bound", self.lower.len(), stride),
             ("upper bound", self.upper.len(), stride),
             ("targets", self.targets.len(), targets * dim),
             ("weights", self.weights.len(), targets),
+            ("table of the loss", self.table.len(), columns),
         ];
         match rows.into_iter().find(|(_, got, wanted)| got != wanted) {
             None => Ok(()),
@@ -111,6 +92,15 @@ pub struct Evaluation {
     pub loss: Vec<f32>,
     /// Embedding of each sample at the evaluated iterate, `[n, d]`.
     pub embeddings: Embeddings,
+}
+
+/// Loss and gradient of some samples, see [`Encoder::gradient`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradient {
+    /// Loss and embedding of each sample.
+    pub evaluation: Evaluation,
+    /// Gradient of each sample's loss with respect to its pixels, `[n, c, h, w]`.
+    pub pixels: Vec<f32>,
 }
 
 /// A running descent. Tensors stay on the device between steps.
@@ -176,6 +166,16 @@ pub trait Encoder: Send {
     /// # Errors
     /// [`EncoderError::NoGradient`] if the model cannot be differentiated, naming the node; shape errors otherwise.
     fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError>;
+
+    /// Loss and gradient at `at.start`, for searches that step by themselves. The bounds are not looked at.
+    ///
+    /// # Errors
+    /// As [`Encoder::descend`]; also [`EncoderError::NotFinite`] if a loss or a gradient is not finite.
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        let _ = at;
+        let name = self.spec().name.clone();
+        Err(EncoderError::NoGradient { name, node: "embedding".into(), op: "none".into() })
+    }
 }
 
 /// Why an encoder could not do its work.

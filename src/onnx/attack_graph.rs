@@ -1,30 +1,22 @@
 //! From a model to one graph that evaluates the loss, its gradient and the next iterate of an attack.
 //!
-//! `(x, lower, upper, step_size, targets, weights) → (x_next, embedding, loss, gradient_l1, nonzero_share)`.
+//! `(x, lower, upper, step_size, targets, weights, …) → (x_next, embedding, loss, gradient_l1, nonzero_share)`.
 //! Losses are per sample, so that the result of one image does not depend on its batch.
 
 use super::access::Dim;
 use super::differentiate;
 use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
+use super::loss_head::{self, LossHead};
 use super::proto::{AttributeProto, ModelProto, data_type};
 use super::shape::{Facts, fixed, show};
 use super::{compact, inline, opset, promote, validate, wrap};
 
-/// How distances enter the loss; the same choice as `encoder::Distance`, which a lower layer may not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LossDistance {
-    /// `‖a − b‖²`.
-    SquaredEuclidean,
-    /// `‖a − b‖`, gradient 0 at `a = b`.
-    Euclidean,
-}
-
 /// What the caller decides.
 #[derive(Debug, Clone)]
 pub struct AttackGraphOptions {
-    /// Distance in the loss.
-    pub distance: LossDistance,
+    /// Form of the loss.
+    pub head: LossHead,
     /// Fixed batch size; symbolic as in the model if absent.
     pub batch_size: Option<usize>,
     /// Targets per sample, T; symbolic if absent.
@@ -49,10 +41,14 @@ pub struct AttackGraph {
     pub upper: String,
     /// Step per sample and channel, `[n, c, 1, 1]`.
     pub step_size: String,
-    /// Target embeddings, `[n, T, d]`.
+    /// Target embeddings, `[n, T, d]`; empty if the head has none.
     pub targets: String,
-    /// Weight of each target, `[n, T]`.
+    /// Weight of each target, `[n, T]`; empty if the head has none.
     pub weights: String,
+    /// Numbers of each sample, if the head has any: see [`LossHead::table_columns`].
+    pub table: Option<String>,
+    /// The gallery, if the head has one: `[N, d]`, and its marks, `[4, N]`.
+    pub gallery: Option<[String; 2]>,
     /// Output: `clip(x − step · sign(gradient), lower, upper)`.
     pub x_next: String,
     /// Output: the embedding of `x`, `[n, d]`.
@@ -187,10 +183,8 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
     let lower = b.input("lower", FLOAT, &shape);
     let upper = b.input("upper", FLOAT, &shape);
     let step_size = b.input("step_size", FLOAT, &[batch.clone(), image[0].into(), 1.into(), 1.into()]);
-    let targets = b.input("targets", FLOAT, &[batch.clone(), t.clone(), d.clone()]);
-    let weights = b.input("weights", FLOAT, &[batch.clone(), t]);
-
-    let (loss, seed) = loss_head(&mut b, options.distance, &embedding, &targets, &weights);
+    let inputs = loss_head::inputs(&mut b, options.head, [&batch, &t, &d]);
+    let (loss, seed) = loss_head::emit(&mut b, options.head, &embedding, &inputs);
     let differentiate::Backward { gradient, straight_through } =
         differentiate::backward(&mut b, &facts, &x, &embedding, &seed, options.straight_through)?;
 
@@ -223,8 +217,10 @@ pub fn build(model: ModelProto, options: &AttackGraphOptions) -> Result<AttackGr
         lower,
         upper,
         step_size,
-        targets,
-        weights,
+        targets: inputs.targets,
+        weights: inputs.weights,
+        table: inputs.table,
+        gallery: inputs.gallery.zip(inputs.gallery_marks).map(|(gallery, marks)| [gallery, marks]),
         x_next,
         embedding,
         loss,
@@ -273,42 +269,4 @@ fn fix_input(graph: &mut super::proto::GraphProto, input: &str, shape: &[Dim]) {
     for value in graph.input.iter_mut().filter(|v| v.name == input) {
         *value = super::proto::ValueInfoProto::tensor(input, FLOAT, shape);
     }
-}
-
-/// `loss[n] = Σ_t weights[n, t] · distance(embedding[n], targets[n, t])`, and its gradient by the embedding.
-fn loss_head(
-    b: &mut GraphBuilder,
-    distance: LossDistance,
-    embedding: &str,
-    targets: &str,
-    weights: &str,
-) -> (String, String) {
-    let [second, last] = [b.list(&[1]), b.list(&[2])];
-    let drop = || vec![AttributeProto::int("keepdims", 0)];
-    let row = b.named_node("Unsqueeze", "embedding_row", &[embedding, &second], vec![]);
-    let difference = b.named_node("Sub", "difference", &[&row, targets], vec![]);
-    let squares = b.named_node("Mul", "squares", &[&difference, &difference], vec![]);
-    let squared = b.named_node("ReduceSum", "squared_distance", &[&squares, &last], drop());
-    let (distances, slopes) = match distance {
-        LossDistance::SquaredEuclidean => {
-            let two = b.scalar(2.0);
-            let slopes = b.named_node("Mul", "slopes", &[weights, &two], vec![]);
-            (squared, slopes)
-        }
-        LossDistance::Euclidean => {
-            let root = b.named_node("Sqrt", "distance", &[&squared], vec![]);
-            // At equality the difference is 0 and the quotient finite, so the gradient is 0. The floor is the root of
-            // the smallest normal number: below it the square has lost its digits anyway.
-            let floor = b.scalar(f32::MIN_POSITIVE.sqrt());
-            let floored = b.named_node("Max", "distance_floored", &[&root, &floor], vec![]);
-            let slopes = b.named_node("Div", "slopes", &[weights, &floored], vec![]);
-            (root, slopes)
-        }
-    };
-    let weighted = b.named_node("Mul", "weighted", &[weights, &distances], vec![]);
-    let loss = b.named_node("ReduceSum", "loss", &[&weighted, &second], drop());
-    let slopes = b.named_node("Unsqueeze", "slopes_column", &[&slopes, &last], vec![]);
-    let pulls = b.named_node("Mul", "pulls", &[&slopes, &difference], vec![]);
-    let seed = b.named_node("ReduceSum", "grad_embedding", &[&pulls, &second], drop());
-    (loss, seed)
 }

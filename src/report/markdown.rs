@@ -2,7 +2,9 @@
 
 use super::answer;
 use super::chart::Chart;
+use super::leaderboard::{self, Board};
 use super::material::Material;
+use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
 use super::{metrics, robustness};
@@ -17,17 +19,27 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
     for (index, sentence) in answer::sentences(material).iter().enumerate() {
         out += &if index == 0 { format!("**{}**\n\n", escape(sentence)) } else { format!("{}\n\n", escape(sentence)) };
     }
+    let shown = |names: &[&str]| -> String {
+        let list = charts.iter().filter(|chart| names.contains(&chart.name.as_str()));
+        list.map(|chart| format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name)).collect()
+    };
     if !summary.models.is_empty() {
         out += "## Results\n\n";
         out += &rendered(&table::headline(summary));
+        out += &shown(&["recall", "pareto"]);
         let more = [table::ratios(summary), robustness::worst_cases(material), robustness::areas(material)];
         out += &more.iter().flatten().map(rendered).collect::<String>();
     }
-    if !charts.is_empty() {
-        out += "## Charts\n\n";
-        for chart in charts {
-            out += &format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name);
+    for chapter in Chapter::ALL.into_iter().filter(|c| *c != Chapter::Clean) {
+        let columns = summary.columns_of(chapter);
+        if !columns.is_empty() {
+            out += &format!("## {}\n\n{}", chapter.title(), rendered(&table::recall(summary, &columns)));
+            out += &shown(&[chapter.id()]);
         }
+    }
+    let rest = shown(&["epsilon", "map", "shift", "densities", "spectrum", "training", "history"]);
+    if !rest.is_empty() {
+        out += &format!("## Charts\n\n{rest}");
     }
     let classes = robustness::classes(material).into_iter().collect();
     let sections = [
@@ -57,6 +69,16 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
     out
 }
 
+/// A leaderboard.
+pub fn leaderboard(boards: &[Board], runs: &[String]) -> String {
+    let runs = runs.iter().map(|r| escape(r)).collect::<Vec<_>>().join(", ");
+    let mut out = format!("# Leaderboard\n\nOf {runs}.\n\n");
+    if boards.is_empty() {
+        out += "No result fits.\n";
+    }
+    out + &boards.iter().map(|board| rendered(&leaderboard::table(board))).collect::<String>()
+}
+
 fn rendered(table: &Table) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = format!("{}\n\n", escape(&table.caption));
@@ -78,5 +100,6 @@ fn rendered(table: &Table) -> String {
 fn cell(cell: &TableCell) -> String {
     let marks: String = cell.marks.iter().map(|m| format!(" **!{m}**")).collect();
     let detail = cell.detail.as_ref().map(|d| format!(" {}", escape(d))).unwrap_or_default();
-    format!("{}{detail}{marks}", escape(&cell.text))
+    let text = if cell.best { format!("**{}**", escape(&cell.text)) } else { escape(&cell.text) };
+    format!("{text}{detail}{marks}")
 }

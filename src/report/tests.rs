@@ -3,6 +3,31 @@
 use super::*;
 use crate::record::sample::{self, Shape};
 
+/// Compares with `tests/data/report/NAME`; `MDPROP_WRITE_SNAPSHOTS=1` writes it instead.
+pub(super) fn assert_snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/report").join(name);
+    if std::env::var_os("MDPROP_WRITE_SNAPSHOTS").is_some() {
+        crate::artefact::write_bytes(&path, text.as_bytes()).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    let place = text.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+    assert!(
+        text == wanted,
+        "{} differs from line {:?} on; if the new text is right: MDPROP_WRITE_SNAPSHOTS=1 cargo test report",
+        path.display(),
+        place.map(|at| at + 1)
+    );
+}
+
+#[test]
+fn the_markdown_is_as_it_was() {
+    let shape = Shape { queries: 60, levels: vec![8], seeds: 1, stories: 1, ..Shape::default() };
+    let run = sample::make(&shape);
+    let material = Material::of(&run);
+    let charts = chart::charts(&material).unwrap();
+    assert_snapshot("report.md", &markdown::page(&material, &charts));
+}
+
 const EVIL: &str = "<script>\"x\"&'";
 
 fn page(run: &Run) -> String {
@@ -36,20 +61,21 @@ fn assert_balanced(html: &str) {
 fn writing_twice_gives_the_same_bytes_whatever_the_clock_says() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut run = sample::run();
-    let files = write(&run, first.path()).unwrap();
+    let files = write(&run, first.path(), Some(1)).unwrap();
     run.manifest.started_unix_s += 1000;
     run.manifest.stages.clear();
     run.manifest.threads = 64;
-    write(&run, second.path()).unwrap();
+    write(&run, second.path(), Some(1)).unwrap();
     let mut names = vec![files.html, files.markdown];
     names.extend(files.charts);
-    assert_eq!(names.len(), 10);
+    names.extend(files.tables);
+    assert_eq!(names.len(), 2 + 2 * 8 + 3);
     for path in names {
         let other = second.path().join(path.strip_prefix(first.path()).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(other).unwrap(), "{}", path.display());
     }
     if let Some(folder) = std::env::var_os("MDPROP_KEEP_REPORT") {
-        write(&run, Path::new(&folder)).unwrap();
+        write(&run, Path::new(&folder), None).unwrap();
     }
 }
 
@@ -110,8 +136,8 @@ fn the_policy_allows_the_one_script_and_no_request() {
     assert!(html.contains(&format!("script-src 'sha256-{digest}'\"")) && html.contains("content=\"default-src 'none'"));
 }
 
-#[test]
-fn every_text_is_escaped() {
+/// A run in which every text that comes from outside is markup.
+fn hostile() -> Run {
     let mut run = sample::run();
     for row in &mut run.measurements {
         if row.model == "mdprop" {
@@ -140,6 +166,12 @@ fn every_text_is_escaped() {
     }
     m.versions.push((EVIL.into(), EVIL.into()));
     m.models[3] = (EVIL.into(), EVIL.into());
+    run
+}
+
+#[test]
+fn every_text_is_escaped() {
+    let run = hostile();
     let html = page(&run);
     assert_eq!(html.matches("<script").count(), 1, "only our own");
     assert!(!html.contains(EVIL));
@@ -186,6 +218,61 @@ fn markdown_tables_have_equal_rows() {
     assert!(text.contains("](charts/recall.svg)") && text.contains("](charts/training.svg)"));
 }
 
+/// Console errors, requests, overflow, contrast, links, sorting and filtering, on a desktop and a phone, light and dark.
+#[test]
+fn pages_hold_in_a_browser_if_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |id: String| (id, "standard".to_string(), 0.5, 0.2);
+    let of = |models, stories| sample::make(&Shape { models, seeds: 1, levels: vec![8], queries: 40, stories });
+    let runs = [
+        ("plain", sample::run()),
+        ("hostile", hostile()),
+        ("fifty", of((0..50).map(|i| named(format!("model-{i}"))).collect(), 0)),
+        ("long", of((0..2).map(|i| named(format!("{}{i}", "a-long-name-".repeat(20)))).collect(), 2)),
+    ];
+    let mut command = std::process::Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/check.py"));
+    for (name, run) in &runs {
+        let path = folder.path().join(format!("{name}.html"));
+        std::fs::write(&path, page(run)).unwrap();
+        command.arg(path);
+    }
+    let Ok(done) = command.output() else {
+        eprintln!("skipped: python3 could not be started");
+        return;
+    };
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    if done.status.code() == Some(77) {
+        eprintln!("{said}");
+        return;
+    }
+    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(said.matches(": good (").count(), 4, "{said}");
+}
+
+#[test]
+fn a_leaderboard_is_whole_filters_without_a_request_and_escapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shape = Shape::default();
+    shape.models[1].0 = EVIL.into();
+    let runs = [("demo".to_string(), sample::make(&shape)), (EVIL.to_string(), sample::run())];
+    let boards = leaderboard::boards(&runs, &leaderboard::Filter::default());
+    let names: Vec<String> = runs.iter().map(|r| r.0.clone()).collect();
+    let html = write_leaderboard(&boards, &names, folder.path(), None).unwrap();
+    let html = std::fs::read_to_string(html).unwrap();
+    assert_balanced(&html);
+    assert!(!html.contains(EVIL) && html.matches("<script").count() == 1);
+    assert_eq!(html.matches("<section class=\"board\"").count(), 6);
+    assert!(html.contains("<option>emoji-64</option>"));
+    let markdown = std::fs::read_to_string(folder.path().join("leaderboard.md")).unwrap();
+    assert!(!markdown.contains("<script") && markdown.matches("| rank |").count() == 6);
+    for name in ["leaderboard.csv", "leaderboard.parquet", "charts/board-1.svg"] {
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
+    let empty = write_leaderboard(&[], &names, folder.path(), None).unwrap();
+    assert!(std::fs::read_to_string(empty).unwrap().contains("No result fits"));
+}
+
 #[test]
 fn odd_runs_make_reports() {
     let named = |id: String, clean| (id, "standard".to_string(), clean, 0.0);
@@ -217,7 +304,8 @@ fn an_interval_or_a_number_that_is_none_is_left_out() {
     run.queries[5].shift = f32::NAN;
     let html = page(&run);
     assert_balanced(&html);
-    assert!(!html.contains("NaN") && !html.contains("inf"), "{:?}", html.find("NaN").map(|at| &html[at - 300..at + 9]));
+    let odd = ["NaN", ">inf", "[inf", "-inf", ", inf"];
+    assert_eq!(odd.into_iter().find(|word| html.contains(word)), None);
     assert!(markdown::page(&Material::of(&run), &[]).contains("| advprop |"));
 }
 

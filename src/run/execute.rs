@@ -9,6 +9,7 @@ use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
 use super::settings::{Settings, Until};
+use super::shard::{self, PartDone, merge};
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
 use crate::attack::checks;
@@ -16,6 +17,8 @@ use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
 use crate::record::{Check, Manifest, Measurement, Run, folder};
 use crate::suite::plan::Plan;
+use crate::suite::shards::Part;
+use crate::suite::wire::Expectation;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Outcome {
     pub models: Vec<PathBuf>,
     /// The results, if the run went so far.
     pub run: Option<Run>,
+    /// What came of a part, if only a part was done.
+    pub part: Option<PartDone>,
     /// The suite's expectations, judged.
     pub verdicts: Vec<Verdict>,
     /// The report's page, if it was written.
@@ -36,7 +41,8 @@ impl Outcome {
     /// 0 all well; 4 a trial failed; 3 a soundness check failed; 1 an expectation was not met.
     pub fn exit_code(&self) -> u8 {
         let rows = self.run.iter().flat_map(|run| &run.measurements);
-        if rows.clone().any(|m| m.error.is_some()) {
+        let part_failed = self.part.as_ref().is_some_and(|part| !part.failed.is_empty());
+        if part_failed || rows.clone().any(|m| m.error.is_some()) {
             4
         } else if self.failed_checks().next().is_some() {
             3
@@ -61,17 +67,23 @@ impl Outcome {
 /// row with its error, not an error of the run.
 pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let plan = Plan::read(suite, &settings.models)?;
-    let out = settings.out.clone().unwrap_or_else(|| Path::new("reports/runs").join(&plan.name));
+    let part = settings.shard.map(|shard| Part::of(&plan, shard));
+    let out = settings.out.clone().unwrap_or_else(|| match (settings.shard, &settings.trial) {
+        (Some(shard), _) => shard::default_folder(&plan.name, shard),
+        (None, Some(key)) => Path::new("reports/runs").join(format!("{}.trials", plan.name)).join(key),
+        (None, None) => Path::new("reports/runs").join(&plan.name),
+    });
     let mut stages = Stages::default();
 
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
     let images = stages.time("data", || open_data(&plan, settings))?;
-    let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings))?;
+    let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings, part.as_ref()))?;
     let mut outcome = Outcome {
         folder: out.clone(),
         models: ready.iter().map(|model| model.place.clone()).collect(),
         run: None,
+        part: None,
         verdicts: vec![],
         report: None,
     };
@@ -84,16 +96,47 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
         return Err(RunError::NoQueries { dataset: images.id.clone() });
     }
     let store = TrialStore::new(&out);
-    let context =
-        TrialContext { plan: &plan, images: &images, queries: &queries, store: &store, runtime: &runtime, settings };
+    let context = TrialContext {
+        plan: &plan,
+        images: &images,
+        queries: &queries,
+        store: &store,
+        part: part.as_ref(),
+        runtime: &runtime,
+        settings,
+    };
+    if let Some(part) = &part {
+        let done = stages.time("attacks", || shard::measure(&context, &ready, part))?;
+        let manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
+        outcome.part = Some(shard::write(&context, &ready, part, &done, manifest, &out)?);
+        return Ok(outcome);
+    }
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
-    compare_with_noise(&mut run.measurements);
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
-    stages.time("record", || folder::write(&run, &out).map_err(RunError::from))?;
-    outcome.verdicts = plan.suite.expectations.iter().map(|e| judge(e, &run.measurements)).collect();
-    if settings.until >= Until::Reported {
-        let files = stages.time("report", || crate::report::write(&run, &out).map_err(RunError::from))?;
-        outcome.report = Some(files.html);
+    if let Some(key) = settings.trial.clone().filter(|_| run.measurements.is_empty()) {
+        return Err(RunError::UnknownTrial { key, suite: plan.name });
+    }
+    finish(outcome, run, &plan.suite.expectations, settings.until)
+}
+
+/// Joins the parts that several machines did into the run that one would have made, and writes it to `out` or
+/// `reports/runs/SUITE`.
+///
+/// # Errors
+/// [`RunError`]: parts that do not make a run, a damaged file, a full disk.
+pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError> {
+    let merged = merge::merge(places, out)?;
+    let outcome = Outcome { folder: merged.out, models: vec![], run: None, part: None, verdicts: vec![], report: None };
+    finish(outcome, merged.run, &merged.expectations, Until::Reported)
+}
+
+/// What all trials together say, the record and the report.
+fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
+    compare_with_noise(&mut run.measurements);
+    folder::write(&run, &outcome.folder)?;
+    outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
+    if until >= Until::Reported {
+        outcome.report = Some(crate::report::write(&run, &outcome.folder, None)?.html);
     }
     outcome.run = Some(run);
     Ok(outcome)

@@ -12,6 +12,7 @@ pub mod pictures;
 pub mod progress;
 pub mod queries;
 pub mod settings;
+pub mod shard;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;
@@ -58,9 +59,22 @@ pub enum RunError {
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Parts of a run that do not make one.
+    #[error(transparent)]
+    Merge(#[from] shard::merge::MergeError),
     /// A file that could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A trial to do again that this suite does not have.
+    #[error(
+        "suite `{suite}` has no trial `{key}`; the keys are in the column `trial` of measurements.csv, and they change with the suite, the images and the models' files"
+    )]
+    UnknownTrial {
+        /// What was asked for.
+        key: String,
+        /// Name of the suite.
+        suite: String,
+    },
     /// Ctrl-C.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -14,6 +14,7 @@ use crate::suite::attack::Branch;
 use crate::suite::load::ModelSource;
 use crate::suite::plan::{Plan, PlannedModel, without_prose};
 use crate::suite::recipe::Recipe;
+use crate::suite::shards::Part;
 
 /// A model that can be measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +58,7 @@ impl ReadyModel {
 /// Version of training and export; a change that alters weights or files raises it, so that old artefacts are not reused.
 const ARTEFACT_VERSION: u32 = 1;
 
-/// Makes every model of the plan ready, in plan order.
+/// Makes every model of the plan, or of a part of it, ready, in plan order.
 ///
 /// # Errors
 /// [`RunError`]; models that are finished stay.
@@ -66,10 +67,14 @@ pub fn prepare(
     images: &ImageSet,
     runtime: &Runtime,
     settings: &Settings<'_>,
+    part: Option<&Part>,
 ) -> Result<Vec<ReadyModel>, RunError> {
     let mut ready = Vec::new();
     for model in &plan.models {
         for &seed in &model.seeds {
+            if part.is_some_and(|part| !part.needs(&model.id, seed)) {
+                continue;
+            }
             settings.cancel.check()?;
             ready.push(match &model.source {
                 ModelSource::Recipe(recipe) => trained(model, recipe, seed, images, runtime, settings)?,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::libraries::LibraryError;
 use crate::encoder::onnx::Provider;
 use crate::progress::{Cancel, Observer};
+use crate::suite::shards::Shard;
 
 /// How far a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,10 @@ pub struct Settings<'a> {
     pub program: String,
     /// Start of the run, seconds since 1970.
     pub started_unix_s: u64,
+    /// The part of the plan to do; `None`: all of it.
+    pub shard: Option<Shard>,
+    /// Key of the one trial to do again; `None`: all of them.
+    pub trial: Option<String>,
     /// Where to stop.
     pub until: Until,
     /// Hears of progress.

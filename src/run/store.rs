@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact::{WriteError, write_bytes};
 use crate::digest::Digest;
+use crate::record::folder::FolderError;
 use crate::record::{EmbeddingView, GalleryItem, Measurement, QueryOutcome};
 
 /// A finished trial.
@@ -35,7 +36,21 @@ impl TrialStore {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{}.json", digest.short()))
+        self.path_of(digest.short())
+    }
+
+    /// The file of a trial by its key.
+    pub fn path_of(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.json"))
+    }
+
+    /// Digest of a kept trial's file.
+    ///
+    /// # Errors
+    /// If it cannot be read, naming it.
+    pub fn sha256(&self, key: &str) -> Result<Digest, FolderError> {
+        let path = self.path_of(key);
+        Digest::of_file(&path).map_err(|source| FolderError::Read { path, source })
     }
 
     /// The trial, if it is finished. A file that cannot be read back counts as not finished: it is made again.

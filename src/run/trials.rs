@@ -24,6 +24,7 @@ use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::score::{Clustering, view};
 use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
+use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
 
 /// Batches that are handed to the encoder at once, so that its threads have one each. Each is still computed by itself: no
@@ -49,6 +50,8 @@ pub struct TrialContext<'a> {
     pub queries: &'a Queries,
     /// Finished trials.
     pub store: &'a TrialStore,
+    /// The part of the plan that is to be done; `None`: all of it.
+    pub part: Option<&'a Part>,
     /// ONNX Runtime.
     pub runtime: &'a Runtime,
     /// Threads, progress, cancellation.
@@ -92,7 +95,7 @@ struct Identity<'a> {
     straight_through: bool,
 }
 
-/// Measures every trial of one model, clean first.
+/// Measures every trial of one model, or those of the part, clean first.
 ///
 /// # Errors
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
@@ -100,9 +103,19 @@ struct Identity<'a> {
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
     let mut session = Session { context, model, opened: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
+    let mut strangers = 0;
     for trial in context.plan.trials(&model.branches()) {
+        // Others are compared with the clean trial, so it is made even where another part answers for it.
+        let own = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
+        if !own && trial.goal.is_some() {
+            continue;
+        }
+        strangers += usize::from(!own);
         context.settings.cancel.check()?;
         let digest = session.identity(&trial);
+        if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
+            continue;
+        }
         let stored = match context.store.get(&digest) {
             Some(stored) => stored,
             None => {
@@ -114,7 +127,7 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
         };
         done.push(stored);
     }
-    Ok(done)
+    Ok(done.split_off(strangers))
 }
 
 /// An open branch of a model and what it makes of the clean images.

@@ -11,4 +11,5 @@ pub mod load;
 pub mod loss;
 pub mod plan;
 pub mod recipe;
+pub mod shards;
 pub mod wire;

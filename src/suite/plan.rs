@@ -34,6 +34,18 @@ pub struct PlannedModel {
     pub seeds: Vec<u64>,
 }
 
+impl PlannedModel {
+    /// The branches that it has or will have, main first.
+    pub fn branches(&self) -> Vec<Branch> {
+        match &self.source {
+            ModelSource::Onnx(_) => vec![Branch::Main],
+            ModelSource::Recipe(recipe) => {
+                std::iter::once(Branch::Main).chain((1..=recipe.method.auxiliary_branches()).map(Branch::Aux)).collect()
+            }
+        }
+    }
+}
+
 /// One trial of one trained model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialSpec {

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use mdprop::batch::Images;
 use mdprop::encoder::onnx::{Clock, OnnxEncoder, OnnxOptions, Runtime};
-use mdprop::encoder::{Descent, Distance, Encoder};
+use mdprop::encoder::{Descent, Distance, Encoder, Loss};
 use mdprop::onnx::graph::{self, FLOAT, GraphBuilder};
 use mdprop::onnx::proto::{AttributeProto, ModelProto};
-use mdprop::onnx::{AttackGraphOptions, LossDistance, attack_graph};
+use mdprop::onnx::{AttackGraphOptions, LossDistance, LossHead, attack_graph};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -141,13 +141,10 @@ impl Data {
 
     fn descent(&self) -> Descent<'_> {
         Descent {
-            distance: Distance::SquaredEuclidean,
-            targets_per_sample: 1,
+            loss: Loss::weighted(Distance::SquaredEuclidean, 1, &self.targets, &self.weights),
             start: &self.x,
             lower: &self.lower,
             upper: &self.upper,
-            targets: &self.targets,
-            weights: &self.weights,
         }
     }
 }
@@ -263,7 +260,7 @@ fn measure(case: &Case) {
         None => println!("{name}: batch {}, {THREADS} threads; no peer: MDPROP_PEER_PYTHON is not set", case.batch),
     }
     let options = AttackGraphOptions {
-        distance: LossDistance::SquaredEuclidean,
+        head: LossHead::Weighted(LossDistance::SquaredEuclidean),
         batch_size: Some(case.batch / THREADS),
         targets_per_sample: None,
         gradient_output: false,

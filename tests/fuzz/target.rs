@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use mdprop::onnx::proto::ModelProto;
-use mdprop::onnx::{self, AttackGraphOptions, LossDistance, OnnxError, attack_graph, promote, shape, validate, wrap};
+use mdprop::onnx::{
+    self, AttackGraphOptions, LossDistance, LossHead, OnnxError, attack_graph, promote, shape, validate, wrap,
+};
 
 /// A digest of how far an input came and what was said about it, without its names and numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ fn outcome_of(model: ModelProto) -> Result<(), Refused> {
     let mut forward = attack_graph::with_batch_size(model.clone(), 2);
     validate::validate(&mut forward).map_err(|e| Refused::Ours(format!("the forward graph is none: {e}")))?;
     let options = AttackGraphOptions {
-        distance: LossDistance::SquaredEuclidean,
+        head: LossHead::Weighted(LossDistance::SquaredEuclidean),
         batch_size,
         targets_per_sample: Some(2),
         gradient_output: true,

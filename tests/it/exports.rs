@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mdprop::encoder::onnx::probe::{Probe, Rewriting};
 use mdprop::encoder::onnx::{Provider, Runtime};
 use mdprop::onnx::wrap::{Adapted, Wrapping, adapt};
-use mdprop::onnx::{self, AttackGraphOptions, Dim, LossDistance, attack_graph};
+use mdprop::onnx::{self, AttackGraphOptions, Dim, LossDistance, LossHead, attack_graph};
 use safetensors::SafeTensors;
 
 use crate::program;
@@ -150,7 +150,7 @@ struct Found {
 fn run(path: &Path, adapted: &Adapted, truth: &Truth, batch: usize) -> Found {
     let runtime = runtime();
     let options = AttackGraphOptions {
-        distance: LossDistance::SquaredEuclidean,
+        head: LossHead::Weighted(LossDistance::SquaredEuclidean),
         batch_size: Some(batch),
         targets_per_sample: Some(1),
         gradient_output: true,

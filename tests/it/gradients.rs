@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use mdprop::batch::Images;
 use mdprop::digest::Digest;
 use mdprop::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
-use mdprop::encoder::{Descent, Distance, Encoder as _};
+use mdprop::encoder::{Descent, Distance, Encoder as _, Loss};
 use mdprop::export::{ExportNotes, export_branch};
 use mdprop::network::build;
 use mdprop::network::pretrained::apply_pretrained;
@@ -102,13 +102,10 @@ fn compare(model: &Model, images: &Images, branch: Branch) -> (f64, f64) {
     let (lower, upper) = (bound(-10.0), bound(10.0));
     let mut steps = encoder
         .descend(&Descent {
-            distance: Distance::Euclidean,
-            targets_per_sample: TARGETS,
+            loss: Loss::weighted(Distance::Euclidean, TARGETS, &targets, &[1.0 / TARGETS as f32; IMAGES * TARGETS]),
             start: images,
             lower: &lower,
             upper: &upper,
-            targets: &targets,
-            weights: &[1.0 / TARGETS as f32; IMAGES * TARGETS],
         })
         .unwrap();
     // One step of length 1 shows the sign: x_next = x − sign(gradient).

@@ -17,6 +17,8 @@ mod pipeline;
 mod repository;
 mod retrieval;
 mod setup;
+mod shards;
+mod suite_format;
 mod verify;
 
 /// The program, to be run in the repository's root.

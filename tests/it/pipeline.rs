@@ -68,7 +68,7 @@ fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn assert_same(a: &Path, b: &Path) {
+pub fn assert_same(a: &Path, b: &Path) {
     let (a, b) = (contents(a), contents(b));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in &a {
@@ -179,7 +179,7 @@ fn another_number_of_threads_gives_the_same_bytes() {
     assert_same(&finished().out(), &other.path().join("run"));
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -6,8 +6,10 @@ use ort::value::DynValue;
 
 use super::{Attack, OnnxEncoder, forward, join, padded, session, share};
 use crate::batch::ShapeError;
-use crate::encoder::{Descent, Distance, EncoderError, EncoderSpec, Evaluation, GradientSteps, Sample};
+use crate::encoder::loss::Terms;
+use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, GradientSteps, Loss, Sample};
 use crate::onnx::AttackGraph;
+use crate::onnx::loss_head::{GALLERY_MARKS, LossHead};
 
 /// See [`GradientSteps`]; made by [`OnnxEncoder`].
 pub(super) struct OnnxDescent<'a> {
@@ -17,15 +19,12 @@ pub(super) struct OnnxDescent<'a> {
     attack: &'a mut [Session],
     input: &'a str,
     output: &'a str,
-    distance: Distance,
     n: usize,
     size: usize,
-    targets_per_sample: usize,
-    /// What the pieces are bound to, so that one sample can be exchanged: `[n, c, h, w]`, `[n, T, d]`, `[n, T]`.
+    /// What the pieces are bound to, so that one sample can be exchanged: `[n, c, h, w]`.
     lower: Vec<f32>,
     upper: Vec<f32>,
-    targets: Vec<f32>,
-    weights: Vec<f32>,
+    terms: Terms,
     pieces: Vec<Piece>,
     /// Share of gradient entries that are exactly zero, at the last step, `[n]`.
     zero_share: Vec<f32>,
@@ -53,29 +52,21 @@ struct Step {
 
 impl<'a> OnnxDescent<'a> {
     pub(super) fn new(encoder: &'a mut OnnxEncoder, descent: &Descent<'_>) -> Result<Self, EncoderError> {
-        let (n, t, d) = (descent.start.len(), descent.targets_per_sample, encoder.spec.embedding_dim);
-        encoder.check_images("start", descent.start, n)?;
-        encoder.check_images("lower bound", descent.lower, n)?;
-        encoder.check_images("upper bound", descent.upper, n)?;
-        for (what, got, wanted) in
-            [("targets", descent.targets.len(), vec![n, t, d]), ("weights", descent.weights.len(), vec![n, t])]
-        {
-            if got != wanted.iter().product::<usize>() {
-                return Err(encoder.shape_error(ShapeError::Mismatch { what, got: vec![got], wanted }));
-            }
-        }
+        encoder.check_descent(descent)?;
+        let n = descent.start.len();
         let size = encoder.batch_size;
         let count = n.div_ceil(size);
         // In this order: the attack may find that fewer sessions do.
-        encoder.ensure_attack(descent.distance, count)?;
+        encoder.ensure_attack(descent.loss.head, count)?;
         encoder.ensure_forward(count)?;
         let OnnxEncoder { spec, forward, attacks, input, output, .. } = encoder;
         let missing = || EncoderError::Runtime { name: spec.name.clone(), reason: "no attack session".into() };
-        let Attack { names, sessions } = attacks.get_mut(&descent.distance).ok_or_else(missing)?;
+        let Attack { names, sessions } = attacks.get_mut(&descent.loss.head).ok_or_else(missing)?;
         let lanes = sessions.len().min(count).max(1);
-        let pieces = (0..count)
+        let mut pieces = (0..count)
             .map(|i| Piece::new(&sessions[i % lanes], spec, names, descent, i * size, size))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        bind_gallery(&mut pieces, spec, names, descent)?;
         Ok(Self {
             spec,
             names,
@@ -83,40 +74,33 @@ impl<'a> OnnxDescent<'a> {
             attack: sessions.as_mut_slice(),
             input: input.as_str(),
             output: output.as_str(),
-            distance: descent.distance,
             n,
             size,
-            targets_per_sample: t,
             lower: descent.lower.as_slice().to_vec(),
             upper: descent.upper.as_slice().to_vec(),
-            targets: descent.targets.to_vec(),
-            weights: descent.weights.to_vec(),
+            terms: Terms::of(&descent.loss, n),
             pieces,
             zero_share: vec![],
         })
     }
 
-    fn loss(&self, sample: usize, embedding: &[f32]) -> f32 {
-        let (t, d) = (self.targets_per_sample, embedding.len());
-        let one = |k: usize| {
-            let target = &self.targets[(sample * t + k) * d..][..d];
-            f64::from(self.weights[sample * t + k]) * self.distance.between(embedding, target)
-        };
-        (0..t).map(one).sum::<f64>() as f32
-    }
-
     /// Binds the bounds and targets of every piece in which a sample was exchanged.
     fn bind_stale(&mut self) -> Result<(), EncoderError> {
-        let (size, t, d) = (self.size, self.targets_per_sample, self.spec.embedding_dim);
+        let size = self.size;
+        let loss = self.terms.loss();
+        let [t, d, columns] = self.terms.row(self.spec.embedding_dim);
         let [c, h, w] = self.spec.input;
         let failed = session::failed(&self.spec.name);
+        let table_shape = table_shape(&loss, size, columns);
         for (i, piece) in self.pieces.iter_mut().enumerate().filter(|(_, p)| p.stale) {
-            for (name, shape, data) in [
-                (&self.names.lower, vec![size, c, h, w], &self.lower),
+            let mut bound = vec![
+                (&self.names.lower, vec![size, c, h, w], self.lower.as_slice()),
                 (&self.names.upper, vec![size, c, h, w], &self.upper),
-                (&self.names.targets, vec![size, t, d], &self.targets),
-                (&self.names.weights, vec![size, t], &self.weights),
-            ] {
+                (&self.names.targets, vec![size, t, d], loss.targets),
+                (&self.names.weights, vec![size, t], loss.weights),
+            ];
+            bound.extend(self.names.table.as_ref().map(|name| (name, table_shape.clone(), loss.table)));
+            for (name, shape, data) in bound.into_iter().filter(|(name, ..)| !name.is_empty()) {
                 let stride = shape[1..].iter().product();
                 let value = session::tensor(&self.spec.name, &shape, padded(data, stride, i * size, size))?;
                 piece.binding.bind_input(name, &value).map_err(&failed)?;
@@ -131,6 +115,46 @@ impl<'a> OnnxDescent<'a> {
             None => Ok(()),
             Some(sample) => Err(EncoderError::NotFinite { name: self.spec.name.clone(), what, sample }),
         }
+    }
+}
+
+/// The gallery is the same for every piece, and stays.
+fn bind_gallery(
+    pieces: &mut [Piece],
+    spec: &EncoderSpec,
+    names: &AttackGraph,
+    descent: &Descent<'_>,
+) -> Result<(), EncoderError> {
+    let failed = session::failed(&spec.name);
+    let values = gallery_values(spec, names, &descent.loss)?;
+    for piece in pieces {
+        for (name, value) in &values {
+            piece.binding.bind_input(name.as_str(), value).map_err(&failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The shared inputs of a loss that looks at a gallery; none for the others.
+pub(super) fn gallery_values(
+    spec: &EncoderSpec,
+    names: &AttackGraph,
+    loss: &Loss<'_>,
+) -> Result<Vec<(String, DynValue)>, EncoderError> {
+    let (Some([rows, marks]), Some(gallery)) = (&names.gallery, loss.gallery) else { return Ok(vec![]) };
+    let embeddings = gallery.embeddings();
+    let (n, d) = (embeddings.len(), embeddings.dim());
+    Ok(vec![
+        (rows.clone(), session::tensor(&spec.name, &[n, d], embeddings.as_slice().to_vec())?.into_dyn()),
+        (marks.clone(), session::tensor(&spec.name, &[GALLERY_MARKS, n], gallery.marks())?.into_dyn()),
+    ])
+}
+
+/// Shape of the table of `size` samples.
+pub(super) fn table_shape(loss: &Loss<'_>, size: usize, columns: usize) -> Vec<usize> {
+    match (loss.head, loss.targets_per_sample.max(1)) {
+        (LossHead::FixedHinge, t) => vec![size, t, columns / t],
+        _ => vec![size, columns],
     }
 }
 
@@ -239,7 +263,7 @@ impl GradientSteps for OnnxDescent<'_> {
         let rows = share(self.forward, iterates.len(), work)?;
         let embeddings = join(&spec.name, self.n, spec.embedding_dim, self.size, rows)?;
         self.pieces.iter_mut().for_each(|p| p.evaluated = None);
-        let loss: Vec<f32> = (0..self.n).map(|i| self.loss(i, embeddings.row(i))).collect();
+        let loss = self.terms.loss().values(&embeddings).into_iter().map(|v| v as f32).collect();
         Ok(Evaluation { loss, embeddings })
     }
 
@@ -261,14 +285,12 @@ impl GradientSteps for OnnxDescent<'_> {
     }
 
     fn replace(&mut self, i: usize, sample: &Sample<'_>) -> Result<(), EncoderError> {
-        let (t, d) = (self.targets_per_sample, self.spec.embedding_dim);
         let stride = self.spec.input.iter().product();
-        sample.check(&self.spec.name, stride, t, d)?;
+        sample.check(&self.spec.name, stride, self.terms.row(self.spec.embedding_dim))?;
         let exchange = |rows: &mut [f32], row: &[f32]| rows[i * row.len()..][..row.len()].copy_from_slice(row);
         exchange(&mut self.lower, sample.lower);
         exchange(&mut self.upper, sample.upper);
-        exchange(&mut self.targets, sample.targets);
-        exchange(&mut self.weights, sample.weights);
+        self.terms.exchange(i, sample);
         let piece = &mut self.pieces[i / self.size];
         piece.stale = true;
         // A copy: the iterate may still be held by the runtime as the output of the last step.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ort::session::Session;
 
-use super::{AttackGraph, EncoderError, EncoderSpec, session, share};
+use super::{EncoderError, EncoderSpec, session, share};
 
 /// Time since some fixed moment.
 pub type Clock = fn() -> Duration;
@@ -18,17 +18,16 @@ const WORTH: f64 = 1.03;
 const ROUNDS: usize = 3;
 
 /// As many of the sessions as are worth having: half as many again and again, while they are (nearly) as fast.
+/// `pass` is the work of one session.
 ///
 /// # Errors
 /// [`EncoderError::Runtime`] if a pass fails.
 pub(super) fn worth_having(
     sessions: &mut [Session],
     clock: Clock,
-    spec: &EncoderSpec,
-    graph: &AttackGraph,
-    batch_size: usize,
+    pass: impl Fn(&mut Session) -> Result<(), EncoderError> + Sync,
 ) -> Result<usize, EncoderError> {
-    let pass = |session: &mut Session, _: usize| grey_step(session, spec, graph, batch_size);
+    let pass = &|session: &mut Session, _: usize| pass(session);
     let passes = sessions.len();
     // The first pass of a session finds out how much memory it needs, the second one gets it from the system.
     for _ in 0..2 {
@@ -56,26 +55,17 @@ pub(super) fn worth_having(
     Ok(lanes)
 }
 
-/// One step on grey images.
-fn grey_step(
+/// One run on grey images: every input holds 0.5.
+pub(super) fn grey_step(
     session: &mut Session,
     spec: &EncoderSpec,
-    graph: &AttackGraph,
-    batch_size: usize,
+    inputs: &[(String, Vec<usize>)],
 ) -> Result<(), EncoderError> {
-    let (n, [c, h, w], d) = (batch_size, spec.input, spec.embedding_dim);
-    let filled = |shape: &[usize], value: f32| {
-        session::tensor(&spec.name, shape, vec![value; shape.iter().product()]).map(|tensor| tensor.into_dyn())
+    let filled = |(name, shape): &(String, Vec<usize>)| {
+        let values = vec![0.5; shape.iter().product()];
+        Ok((name.clone(), session::tensor(&spec.name, shape, values)?))
     };
-    let image = [n, c, h, w];
-    let inputs = ort::inputs![
-        graph.x.as_str() => filled(&image, 0.5)?,
-        graph.lower.as_str() => filled(&image, 0.0)?,
-        graph.upper.as_str() => filled(&image, 1.0)?,
-        graph.step_size.as_str() => filled(&[n, c, 1, 1], 0.01)?,
-        graph.targets.as_str() => filled(&[n, 1, d], 0.1)?,
-        graph.weights.as_str() => filled(&[n, 1], 1.0)?,
-    ];
+    let inputs = inputs.iter().map(filled).collect::<Result<Vec<_>, EncoderError>>()?;
     session.run(inputs).map_err(session::failed(&spec.name))?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 pub mod batching;
 mod descent;
+mod gradient;
 mod lanes;
 pub mod probe;
 pub mod provider;
@@ -26,11 +27,11 @@ pub use runtime::Runtime;
 use weights::Weights;
 
 use self::probe::Probe;
-use super::{Descent, Distance, Encoder, EncoderError, EncoderSpec, GradientSteps};
+use super::{Descent, Encoder, EncoderError, EncoderSpec, Gradient, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{
-    self, AttackGraph, AttackGraphOptions, Dim, LossDistance, OnnxError, attack_graph, promote, validate, wrap,
+    self, AttackGraph, AttackGraphOptions, Dim, LossHead, OnnxError, attack_graph, loss_head, promote, validate, wrap,
 };
 
 /// How to run a file.
@@ -69,6 +70,9 @@ impl Default for OnnxOptions {
     }
 }
 
+/// Losses whose sessions are kept: each holds the memory of a backward pass.
+const KEPT_HEADS: usize = 2;
+
 /// Most entries of one batch: 2 GB in float32.
 const MOST_PIXELS: usize = 1 << 29;
 
@@ -87,12 +91,16 @@ pub struct OnnxEncoder {
     provider: Provider,
     scratch: PathBuf,
     forward: Vec<Session>,
-    attacks: HashMap<Distance, Attack>,
+    attacks: HashMap<LossHead, Attack>,
+    /// Without the step, for searches that step by themselves.
+    gradients: HashMap<LossHead, Attack>,
+    /// The losses with sessions, the one that was used last at the end.
+    recent: Vec<LossHead>,
     /// Behind the sessions, which are dropped first: they read these.
     weights: Weights,
 }
 
-/// The attack graph of one distance: its names, and one session per thread.
+/// The attack graph of one loss: its names, and one session per thread.
 #[derive(Debug)]
 struct Attack {
     names: AttackGraph,
@@ -177,6 +185,8 @@ impl OnnxEncoder {
             scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
+            gradients: HashMap::new(),
+            recent: vec![],
             weights: Weights::default(),
         };
         encoder.open_first()?;
@@ -248,17 +258,15 @@ impl OnnxEncoder {
         Ok(())
     }
 
-    /// The attack graph of this distance, with one session per thread that has work.
-    fn ensure_attack(&mut self, distance: Distance, pieces: usize) -> Result<(), EncoderError> {
+    /// The attack graph of this loss, with one session per thread that has work.
+    fn ensure_attack(&mut self, head: LossHead, pieces: usize) -> Result<(), EncoderError> {
+        self.use_head(head);
         let wanted = self.threads.min(pieces).max(1);
-        if self.attacks.get(&distance).is_some_and(|a| a.sessions.len() >= wanted) {
+        if self.attacks.get(&head).is_some_and(|a| a.sessions.len() >= wanted) {
             return Ok(());
         }
         let options = AttackGraphOptions {
-            distance: match distance {
-                Distance::SquaredEuclidean => LossDistance::SquaredEuclidean,
-                Distance::Euclidean => LossDistance::Euclidean,
-            },
+            head,
             batch_size: Some(self.batch_size),
             targets_per_sample: None,
             gradient_output: false,
@@ -266,7 +274,7 @@ impl OnnxEncoder {
         };
         let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
         self.spec.straight_through.clone_from(&graph.straight_through);
-        let mut sessions = self.attacks.remove(&distance).map(|a| a.sessions).unwrap_or_default();
+        let mut sessions = self.attacks.remove(&head).map(|a| a.sessions).unwrap_or_default();
         while sessions.len() < wanted {
             sessions.push(session::open(
                 &self.runtime,
@@ -277,7 +285,9 @@ impl OnnxEncoder {
             )?);
         }
         if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
-            let lanes = lanes::worth_having(&mut sessions, clock, &self.spec, &graph, self.batch_size)?;
+            let (spec, inputs) = (&self.spec, graph_inputs(&graph, head, &self.spec, self.batch_size));
+            let pass = |session: &mut Session| lanes::grey_step(session, spec, &inputs);
+            let lanes = lanes::worth_having(&mut sessions, clock, pass)?;
             if lanes < sessions.len() {
                 sessions.truncate(lanes);
                 self.forward.truncate(lanes);
@@ -285,22 +295,23 @@ impl OnnxEncoder {
                 self.threads = lanes;
             }
         }
-        if self.provider != Provider::Cpu && !self.attacks.contains_key(&distance) {
-            let (n, [c, h, w], d) = (self.batch_size, self.spec.input, self.spec.embedding_dim);
-            let image = vec![n, c, h, w];
-            let inputs = [
-                (&graph.x, image.clone()),
-                (&graph.lower, image.clone()),
-                (&graph.upper, image),
-                (&graph.step_size, vec![n, c, 1, 1]),
-                (&graph.targets, vec![n, 1, d]),
-                (&graph.weights, vec![n, 1]),
-            ];
-            self.prove_provider(&graph.model, &inputs.map(|(name, shape)| (name.clone(), shape)))?;
+        if self.provider != Provider::Cpu && !self.attacks.contains_key(&head) {
+            self.prove_provider(&graph.model, &graph_inputs(&graph, head, &self.spec, self.batch_size))?;
         }
         graph.model = ModelProto::default();
-        self.attacks.insert(distance, Attack { names: graph, sessions });
+        self.attacks.insert(head, Attack { names: graph, sessions });
         Ok(())
+    }
+
+    /// Lets the sessions of losses go that were not used for the longest time.
+    fn use_head(&mut self, head: LossHead) {
+        self.recent.retain(|other| *other != head);
+        self.recent.push(head);
+        while self.recent.len() > KEPT_HEADS {
+            let oldest = self.recent.remove(0);
+            self.attacks.remove(&oldest);
+            self.gradients.remove(&oldest);
+        }
     }
 
     fn no_gradient(&self, error: OnnxError) -> EncoderError {
@@ -313,6 +324,15 @@ impl OnnxEncoder {
 
     fn shape_error(&self, source: ShapeError) -> EncoderError {
         EncoderError::Shape { name: self.spec.name.clone(), source }
+    }
+
+    /// Whether a descent has the shapes of this model.
+    fn check_descent(&self, descent: &Descent<'_>) -> Result<(), EncoderError> {
+        let n = descent.start.len();
+        self.check_images("start", descent.start, n)?;
+        self.check_images("lower bound", descent.lower, n)?;
+        self.check_images("upper bound", descent.upper, n)?;
+        descent.loss.check(n, self.spec.embedding_dim).map_err(|source| self.shape_error(source))
     }
 
     fn check_images(&self, what: &'static str, images: &Images, n: usize) -> Result<(), EncoderError> {
@@ -352,6 +372,38 @@ impl Encoder for OnnxEncoder {
     fn descend<'a>(&'a mut self, descent: &Descent<'_>) -> Result<Box<dyn GradientSteps + 'a>, EncoderError> {
         Ok(Box::new(descent::OnnxDescent::new(self, descent)?))
     }
+
+    fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
+        self.gradient_at(at)
+    }
+}
+
+/// Name and shape of every input of an attack graph, for a run on numbers that mean nothing.
+fn graph_inputs(
+    graph: &AttackGraph,
+    head: LossHead,
+    spec: &EncoderSpec,
+    batch_size: usize,
+) -> Vec<(String, Vec<usize>)> {
+    let (n, [c, h, w], d) = (batch_size, spec.input, spec.embedding_dim);
+    let image = vec![n, c, h, w];
+    let mut inputs: Vec<(String, Vec<usize>)> = vec![
+        (graph.x.clone(), image.clone()),
+        (graph.lower.clone(), image.clone()),
+        (graph.upper.clone(), image),
+        (graph.step_size.clone(), vec![n, c, 1, 1]),
+        (graph.targets.clone(), vec![n, 1, d]),
+        (graph.weights.clone(), vec![n, 1]),
+    ];
+    let table = head.table_columns(1).map_or(vec![n, 1, 2], |columns| vec![n, columns]);
+    inputs.extend(graph.table.clone().map(|name| (name, table)));
+    let items = if let LossHead::Margin { items, .. } = head { items } else { 2 };
+    if let Some([gallery, marks]) = graph.gallery.clone() {
+        inputs.push((gallery, vec![items, d]));
+        inputs.push((marks, vec![loss_head::GALLERY_MARKS, items]));
+    }
+    inputs.retain(|(name, _)| !name.is_empty());
+    inputs
 }
 
 /// Rows `start..start + count` of a buffer; beyond its end the last row is repeated.

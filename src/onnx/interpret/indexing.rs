@@ -12,6 +12,7 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Vec<Tensor>>, OnnxError> {
         "ScatterElements" | "Scatter" => scatter_elements(call)?,
         "ScatterND" => scatter_nd(call)?,
         "Split" => return split(call).map(Some),
+        "TopK" => return top_k(call).map(Some),
         "NonZero" => {
             let x = call.input(0)?;
             let found: Vec<usize> = (0..x.data.len()).filter(|i| x.data[*i] != 0.0).collect();
@@ -260,6 +261,30 @@ fn arg_extreme(call: &Call<'_>) -> Result<Tensor, OnnxError> {
         y.shape.remove(axis);
     }
     Ok(y)
+}
+
+/// Values and places of the largest (smallest) entries along an axis, the earlier of equals first.
+fn top_k(call: &Call<'_>) -> Result<Vec<Tensor>, OnnxError> {
+    let x = call.input(0)?;
+    let axis = call.axis(call.node.int("axis", -1), x.shape.len())?;
+    let (stride, size) = (x.strides()[axis], x.shape[axis]);
+    let count = call.sizes(1)?.first().copied().filter(|k| *k <= size);
+    let count = count.ok_or_else(|| call.fail(format!("input 1 asks for more than the {size} entries of the axis")))?;
+    let sign = if call.node.int("largest", 1) == 0 { 1.0 } else { -1.0 };
+    let mut shape = x.shape.clone();
+    shape[axis] = count;
+    let (mut values, mut places) = (Tensor::zeros(&shape), Tensor::zeros(&shape));
+    for line in 0..x.data.len() / size.max(1) {
+        let (outer, inner) = (line / stride, line % stride);
+        let entry = |i: usize| x.data[outer * stride * size + inner + i * stride];
+        let mut order: Vec<usize> = (0..size).collect();
+        order.sort_by(|&a, &b| (sign * entry(a)).total_cmp(&(sign * entry(b))));
+        for (rank, &i) in order.iter().take(count).enumerate() {
+            let at = outer * stride * count + inner + rank * stride;
+            (values.data[at], places.data[at]) = (entry(i), i as f64);
+        }
+    }
+    Ok(vec![values, places])
 }
 
 fn resize(call: &Call<'_>) -> Result<Tensor, OnnxError> {

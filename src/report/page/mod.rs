@@ -16,9 +16,11 @@ use super::words::escape;
 use super::{ReportError, metrics, robustness};
 
 mod appendix;
+mod board;
 mod gallery;
 mod tables;
 
+pub use board::leaderboard;
 use tables::{folded, rendered, unfolded};
 
 const STYLE: &str = include_str!("style.css");

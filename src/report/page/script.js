@@ -38,6 +38,16 @@
       }
     });
   }
+  const choices = [...document.querySelectorAll("select[data-choice]")];
+  const choose = () => {
+    for (const board of document.querySelectorAll("section.board")) {
+      board.hidden = !choices.every((c) => !c.value || board.dataset[c.dataset.choice] === c.value);
+    }
+  };
+  for (const choice of choices) {
+    choice.closest(".filter").style.display = "block";
+    choice.addEventListener("change", choose);
+  }
   const open = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     for (let node = target; node; node = node.parentElement) {

@@ -9,7 +9,7 @@ use crate::encoder::onnx::probe::{Probe, Rewriting, Value};
 use crate::encoder::onnx::{Provider, Runtime};
 use crate::onnx::proto::{ModelProto, TensorTypeProto, TypeProto, ValueInfoProto};
 use crate::onnx::wrap::{Adapted, Note};
-use crate::onnx::{AttackGraph, AttackGraphOptions, Dim, LossDistance, OnnxError, attack_graph};
+use crate::onnx::{AttackGraph, AttackGraphOptions, Dim, LossDistance, LossHead, OnnxError, attack_graph};
 use crate::rng;
 use crate::run::RunError;
 
@@ -162,7 +162,7 @@ impl<'a> Subject<'a> {
     /// output beside it.
     pub fn attack(&self, straight_through: bool) -> Result<Attack, OnnxError> {
         let options = AttackGraphOptions {
-            distance: LossDistance::SquaredEuclidean,
+            head: LossHead::Weighted(LossDistance::SquaredEuclidean),
             batch_size: Some(self.batch),
             targets_per_sample: Some(1),
             gradient_output: true,

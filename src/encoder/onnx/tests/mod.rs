@@ -1,8 +1,10 @@
 //! ONNX Runtime's float32 against the float64 interpreter, and the promises of [`Encoder`].
 
+mod heads;
 mod operators;
 
 use super::*;
+use crate::encoder::{Distance, Loss};
 use crate::onnx::fixtures::{Net, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::ModelProto;
@@ -47,13 +49,10 @@ impl Start {
 
     fn descent(&self, distance: Distance) -> Descent<'_> {
         Descent {
-            distance,
-            targets_per_sample: TARGETS,
+            loss: Loss::weighted(distance, TARGETS, &self.targets, &self.weights),
             start: &self.x,
             lower: &self.lower,
             upper: &self.upper,
-            targets: &self.targets,
-            weights: &self.weights,
         }
     }
 }
@@ -103,7 +102,7 @@ fn as_many_sessions_as_the_clock_finds_worth_having() {
         let options = OnnxOptions { threads: 3, batch_size: 3, clock, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::from_model(&runtime(), little_resnet(12, 12), "net", &options).unwrap();
         found.push(run_steps(&mut encoder, &start, distance, 3));
-        assert_eq!(encoder.attacks[&distance].sessions.len(), wanted);
+        assert_eq!(encoder.attacks[&LossHead::Weighted(distance)].sessions.len(), wanted);
         assert_eq!(encoder.forward.len(), wanted);
     }
     assert!(
@@ -116,10 +115,7 @@ fn float32_agrees_with_the_float64_interpreter() {
     for (size, distance) in [(24, Distance::SquaredEuclidean), (23, Distance::Euclidean)] {
         let model = little_resnet(size, size);
         let options = AttackGraphOptions {
-            distance: match distance {
-                Distance::SquaredEuclidean => LossDistance::SquaredEuclidean,
-                Distance::Euclidean => LossDistance::Euclidean,
-            },
+            head: LossHead::Weighted(distance),
             batch_size: Some(4),
             targets_per_sample: None,
             gradient_output: true,
@@ -408,4 +404,30 @@ fn a_batch_that_no_machine_holds_is_refused_before_it_is_made() {
     shape.shape.as_mut().unwrap().dim[0].dim_value = Some(1 << 40);
     let error = OnnxEncoder::from_model(&runtime(), model, "net", &OnnxOptions::default()).unwrap_err().to_string();
     assert!(error.contains("1099511627776"), "{error}");
+}
+
+#[test]
+fn the_gradient_alone_steps_as_the_attack_graph_does() {
+    let start = Start::new(7, 24);
+    for distance in [Distance::SquaredEuclidean, Distance::Euclidean] {
+        let mut encoder = encoder(little_resnet(24, 24), 3, 2);
+        let at = start.descent(distance);
+        let found = encoder.gradient(&at).unwrap();
+        let mut running = encoder.descend(&at).unwrap();
+        let evaluation = running.step(&[0.01; 7 * 3]).unwrap();
+        let mut next = vec![0.0; start.x.stride()];
+        let mut equal = 0;
+        for i in 0..7 {
+            running.copy_current(i, &mut next);
+            let (x, lower, upper) = (start.x.image(i), start.lower.image(i), start.upper.image(i));
+            let gradient = &found.pixels[i * next.len()..][..next.len()];
+            let moved = |p: usize| (x[p] - 0.01 * gradient[p].signum()).max(lower[p]).min(upper[p]);
+            equal += (0..next.len()).filter(|&p| (moved(p) - next[p]).abs() < 1e-6).count();
+        }
+        // Two graphs may add in another order: a gradient near zero may change its sign.
+        assert!(equal as f64 > 0.9995 * (7 * next.len()) as f64, "{equal}");
+        for (a, b) in found.evaluation.loss.iter().zip(&evaluation.loss) {
+            approx::assert_relative_eq!(a, b, max_relative = 1e-5);
+        }
+    }
 }

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::{Provider, Weights, relative_error, runtime, session};
-use crate::onnx::attack_graph::{self, AttackGraphOptions, LossDistance};
+use crate::onnx::attack_graph::{self, AttackGraphOptions};
 use crate::onnx::fixtures::{FAMILIES, Nets, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::ModelProto;
+use crate::onnx::{LossDistance, LossHead};
 
 const BATCH: usize = 2;
 const TARGETS: usize = 3;
@@ -54,7 +55,7 @@ fn check(model: &ModelProto) -> Result<(), String> {
     close("forward", &run(&forward, &inputs, &[&signature.output])?[&signature.output], 1e-5)?;
 
     let options = AttackGraphOptions {
-        distance: LossDistance::SquaredEuclidean,
+        head: LossHead::Weighted(LossDistance::SquaredEuclidean),
         batch_size: Some(BATCH),
         targets_per_sample: Some(TARGETS),
         gradient_output: true,
@@ -90,7 +91,7 @@ fn emitted_graphs_load_at_newer_operator_sets() {
     // The last one that ONNX Runtime 1.32 takes.
     const NEWEST: i64 = 28;
     let options = AttackGraphOptions {
-        distance: LossDistance::Euclidean,
+        head: LossHead::Weighted(LossDistance::Euclidean),
         batch_size: Some(BATCH),
         targets_per_sample: Some(TARGETS),
         gradient_output: true,

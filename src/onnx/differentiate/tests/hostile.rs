@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::options;
-use crate::onnx::attack_graph::{self, LossDistance};
+use crate::onnx::LossDistance;
+use crate::onnx::attack_graph;
 use crate::onnx::fixtures::{FAMILIES, Nets};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, data_type};
 

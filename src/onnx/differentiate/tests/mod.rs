@@ -8,18 +8,18 @@ mod straight;
 use std::collections::HashSet;
 
 use super::supported_ops;
-use crate::onnx::OnnxError;
-use crate::onnx::attack_graph::{self, AttackGraph, AttackGraphOptions, LossDistance};
+use crate::onnx::attack_graph::{self, AttackGraph, AttackGraphOptions};
 use crate::onnx::fixtures::{FAMILIES, Net, Nets, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::{ModelProto, NodeProto};
+use crate::onnx::{LossDistance, LossHead, OnnxError};
 
 const BATCH: usize = 2;
 const TARGETS: usize = 3;
 
 fn options(distance: LossDistance) -> AttackGraphOptions {
     AttackGraphOptions {
-        distance,
+        head: LossHead::Weighted(distance),
         batch_size: Some(BATCH),
         targets_per_sample: Some(TARGETS),
         gradient_output: true,

@@ -1,7 +1,8 @@
 //! Uses of known operators that no rule covers are errors that name the node and say what is wrong.
 
 use super::options;
-use crate::onnx::attack_graph::{self, LossDistance};
+use crate::onnx::LossDistance;
+use crate::onnx::attack_graph;
 use crate::onnx::fixtures::Net;
 use crate::onnx::proto::AttributeProto;
 

@@ -1,7 +1,8 @@
 //! Straight-through estimates: asked for, listed, and equal to the gradient of the net without the rounding.
 
 use super::{BATCH, Case, options, relative_error};
-use crate::onnx::attack_graph::{self, AttackGraphOptions, LossDistance};
+use crate::onnx::LossDistance;
+use crate::onnx::attack_graph::{self, AttackGraphOptions};
 use crate::onnx::fixtures::Net;
 use crate::onnx::proto::{AttributeProto, ModelProto, TensorProto};
 

@@ -1,12 +1,13 @@
 //! `mdprop plan SUITE`: what a suite would do.
 
+mod jobs;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::cli::PlanArgs;
-use crate::suite::attack::Branch;
+use crate::cli::{JobFormat, PlanArgs};
 use crate::suite::load::ModelSource;
-use crate::suite::plan::{Plan, PlannedModel, TrialSpec};
+use crate::suite::plan::{Plan, TrialSpec};
 
 /// Prints the models and trials of a suite.
 ///
@@ -14,17 +15,19 @@ use crate::suite::plan::{Plan, PlannedModel, TrialSpec};
 /// A suite or model file that is missing or wrong.
 pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let plan = Plan::read(&args.suite, &args.models)?;
-    super::print(&if args.json { json(&plan)? } else { text(&plan) })?;
+    let text = match args.shards.map(|shards| shards as usize) {
+        None if args.json => json(&plan)?,
+        None => text(&plan),
+        Some(shards) if args.json => serde_json::to_string_pretty(&jobs::json(&plan, shards))? + "\n",
+        Some(shards) => match args.format {
+            JobFormat::Text => jobs::text(&plan, shards),
+            JobFormat::Github => jobs::github(&plan, &args.suite, shards),
+            JobFormat::Slurm => jobs::slurm(&plan, &args.suite, shards),
+            JobFormat::Kubernetes => jobs::kubernetes(&plan, &args.suite, shards),
+        },
+    };
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn branches(model: &PlannedModel) -> Vec<Branch> {
-    match &model.source {
-        ModelSource::Onnx(_) => vec![Branch::Main],
-        ModelSource::Recipe(recipe) => {
-            std::iter::once(Branch::Main).chain((1..=recipe.method.auxiliary_branches()).map(Branch::Aux)).collect()
-        }
-    }
 }
 
 fn trial_text(trial: &TrialSpec) -> String {
@@ -44,11 +47,11 @@ fn text(plan: &Plan) -> String {
             ModelSource::Recipe(recipe) => format!("{}, {} epochs", recipe.method.name(), recipe.epochs),
         };
         let _ = writeln!(out, "\n{} ({kind}), seeds {:?}", model.id, model.seeds);
-        for trial in plan.trials(&branches(model)) {
+        for trial in plan.trials(&model.branches()) {
             let _ = writeln!(out, "  {}", trial_text(&trial));
         }
     }
-    let trials: usize = plan.models.iter().map(|m| plan.trials(&branches(m)).len() * m.seeds.len()).sum();
+    let trials: usize = plan.models.iter().map(|m| plan.trials(&m.branches()).len() * m.seeds.len()).sum();
     let models: usize = plan.models.iter().map(|m| m.seeds.len()).sum();
     let _ = writeln!(out, "\n{models} models, {trials} trials");
     out
@@ -58,7 +61,7 @@ fn json(plan: &Plan) -> anyhow::Result<String> {
     let models: Vec<_> = plan
         .models
         .iter()
-        .map(|m| serde_json::json!({ "id": m.id, "seeds": m.seeds, "trials": plan.trials(&branches(m)) }))
+        .map(|m| serde_json::json!({ "id": m.id, "seeds": m.seeds, "trials": plan.trials(&m.branches()) }))
         .collect();
     let value = serde_json::json!({ "suite": plan.name, "digest": plan.digest(), "models": models });
     Ok(serde_json::to_string_pretty(&value)? + "\n")
