@@ -87,19 +87,50 @@ impl fmt::Display for PixelAmount {
     }
 }
 
+/// How the size of a perturbation is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Norm {
+    /// The largest change of a pixel.
+    Linf,
+    /// The Euclidean length of the whole change, over all pixels and channels.
+    L2,
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Linf => "linf",
+            Self::L2 => "l2",
+        })
+    }
+}
+
 /// The radius of a perturbation.
 ///
-/// In TOML: `"8/255"`, `0.03`, or `{ normalized = 0.01 }` for the official code's unit.
+/// In TOML: `"8/255"`, `0.03`, `{ normalized = 0.01 }` for the official code's unit, or `{ l2 = 0.5 }`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Epsilon {
     /// The same radius for every channel, in pixel units.
     Pixels(PixelAmount),
     /// A radius after `(x - mean) / std`; the pixel radius of channel `c` is `value * std[c]`.
     Normalized(f64),
+    /// The Euclidean length of the whole change, pixel units: `sqrt(sum of squares)` over all pixels and channels.
+    L2(f64),
 }
 
+/// Longest L2 radius: that of a change from black to white in 33 million pixels and channels.
+const LONGEST_L2: f64 = 5800.0;
+
 impl Epsilon {
-    /// The pixel radius of each channel, given the model's normalisation.
+    /// How it measures.
+    pub fn norm(&self) -> Norm {
+        match self {
+            Self::Pixels(_) | Self::Normalized(_) => Norm::Linf,
+            Self::L2(_) => Norm::L2,
+        }
+    }
+
+    /// The pixel radius of each channel, given the model's normalisation: how far a single pixel may move at most.
     ///
     /// # Shapes
     /// `std`: one entry per channel; so is the result.
@@ -107,14 +138,16 @@ impl Epsilon {
         match self {
             Self::Pixels(amount) => vec![amount.value() as f32; std.len()],
             Self::Normalized(value) => std.iter().map(|s| (value * f64::from(*s)) as f32).collect(),
+            Self::L2(value) => vec![value.min(1.0) as f32; std.len()],
         }
     }
 
-    /// The largest channel radius in pixel units, for sorting and for charts.
+    /// The largest channel radius in pixel units, or the L2 length, for sorting and for charts.
     pub fn nominal(&self, std: &[f32]) -> f64 {
         match self {
             Self::Pixels(amount) => amount.value(),
             Self::Normalized(value) => std.iter().map(|s| value * f64::from(*s)).fold(0.0, f64::max),
+            Self::L2(value) => *value,
         }
     }
 
@@ -122,7 +155,7 @@ impl Epsilon {
     pub fn is_zero(&self) -> bool {
         match self {
             Self::Pixels(amount) => amount.value() == 0.0,
-            Self::Normalized(value) => *value == 0.0,
+            Self::Normalized(value) | Self::L2(value) => *value == 0.0,
         }
     }
 }
@@ -132,6 +165,7 @@ impl fmt::Display for Epsilon {
         match self {
             Self::Pixels(amount) => amount.fmt(f),
             Self::Normalized(value) => write!(f, "{value} normalized"),
+            Self::L2(value) => write!(f, "{value} L2"),
         }
     }
 }
@@ -146,7 +180,9 @@ impl<'de> Deserialize<'de> for PixelAmount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Epsilon::deserialize(deserializer)? {
             Epsilon::Pixels(amount) => Ok(amount),
-            Epsilon::Normalized(_) => Err(de::Error::custom("a pixel amount is wanted here, such as \"2/255\"")),
+            Epsilon::Normalized(_) | Epsilon::L2(_) => {
+                Err(de::Error::custom("a pixel amount is wanted here, such as \"2/255\""))
+            }
         }
     }
 }
@@ -156,12 +192,57 @@ impl Serialize for Epsilon {
         use serde::ser::SerializeMap;
         match self {
             Self::Pixels(amount) => amount.serialize(serializer),
-            Self::Normalized(value) => {
+            Self::Normalized(value) | Self::L2(value) => {
+                let key = if let Self::L2(_) = self { "l2" } else { "normalized" };
                 let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("normalized", value)?;
+                map.serialize_entry(key, value)?;
                 map.end()
             }
         }
+    }
+}
+
+/// The number in `{ l2 = 0.5 }`. A fraction is refused: it would nearly always mean grey levels of every pixel.
+struct L2Length(f64);
+
+impl<'de> Deserialize<'de> for L2Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LengthVisitor;
+
+        impl Visitor<'_> for LengthVisitor {
+            type Value = L2Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length such as 0.5")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<L2Length, E> {
+                let amount: PixelAmount = text.parse().map_err(E::custom)?;
+                let (length, levels) = (amount.value(), amount.value() * 255.0);
+                Err(E::custom(format!(
+                    "l2 = \"{text}\" was understood as {length:.4}, the length of the whole perturbation: {levels:.1} grey \
+                     levels in one single pixel, or hardly any in all of them; write l2 = {length:.4} if that is meant, or \
+                     epsilon = \"{text}\" for that much in every pixel"
+                )))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<L2Length, E> {
+                if (0.0..=LONGEST_L2).contains(&value) {
+                    return Ok(L2Length(value));
+                }
+                Err(E::custom(format!("l2 = {value} is no length from 0 to {LONGEST_L2}")))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<L2Length, E> {
+                self.visit_f64(value as f64)
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<L2Length, E> {
+                self.visit_f64(value as f64)
+            }
+        }
+
+        deserializer.deserialize_any(LengthVisitor)
     }
 }
 
@@ -173,7 +254,7 @@ impl<'de> Deserialize<'de> for Epsilon {
             type Value = Epsilon;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a pixel amount such as \"8/255\" or 0.03, or { normalized = 0.01 }")
+                f.write_str("a pixel amount such as \"8/255\" or 0.03, { normalized = 0.01 }, or { l2 = 0.5 }")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Epsilon, E> {
@@ -193,20 +274,28 @@ impl<'de> Deserialize<'de> for Epsilon {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Epsilon, A::Error> {
-                let mut found = None;
+                let mut found: Option<Epsilon> = None;
                 while let Some(key) = map.next_key::<String>()? {
-                    if key != "normalized" {
-                        return Err(de::Error::unknown_field(&key, &["normalized"]));
+                    let epsilon = match key.as_str() {
+                        "normalized" => Epsilon::Normalized(map.next_value::<f64>()?),
+                        "l2" => Epsilon::L2(map.next_value::<L2Length>()?.0),
+                        _ => return Err(de::Error::unknown_field(&key, &["normalized", "l2"])),
+                    };
+                    if found.replace(epsilon).is_some() {
+                        return Err(de::Error::custom(
+                            "two units in one radius; write { normalized = .. } or { l2 = .. }",
+                        ));
                     }
-                    found = Some(map.next_value::<f64>()?);
                 }
-                let value = found.ok_or_else(|| de::Error::missing_field("normalized"))?;
-                if !value.is_finite() || value < 0.0 {
+                let epsilon = found.ok_or_else(|| de::Error::missing_field("normalized"))?;
+                if let Epsilon::Normalized(value) = epsilon
+                    && (!value.is_finite() || value < 0.0)
+                {
                     return Err(de::Error::custom(format!(
                         "normalized = {value} is not a radius; it must be finite and at least 0"
                     )));
                 }
-                Ok(Epsilon::Normalized(value))
+                Ok(epsilon)
             }
         }
 
@@ -220,6 +309,11 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct Holder {
+        epsilon: Epsilon,
+    }
+
+    #[derive(Serialize)]
+    struct Shown {
         epsilon: Epsilon,
     }
 
@@ -240,6 +334,20 @@ mod tests {
         let channels = epsilon.per_channel(&[0.229, 0.224, 0.225]);
         assert!((channels[0] - 0.00229).abs() < 1e-8);
         assert!((channels[1] - 0.00224).abs() < 1e-8);
+    }
+
+    #[test]
+    fn an_l2_radius_is_a_length_and_no_fraction_of_255() {
+        let epsilon = parse("epsilon = { l2 = 1.5 }").unwrap();
+        assert_eq!((epsilon.norm(), epsilon.nominal(&[0.2]), epsilon.to_string()), (Norm::L2, 1.5, "1.5 L2".into()));
+        assert_eq!(parse("epsilon = { l2 = 3 }").unwrap(), Epsilon::L2(3.0));
+        assert_eq!(toml::to_string(&Shown { epsilon }).unwrap().trim(), "[epsilon]\nl2 = 1.5");
+        let message = parse("epsilon = { l2 = \"8/255\" }").unwrap_err();
+        assert!(message.contains("understood as 0.0314") && message.contains("8.0 grey levels"), "{message}");
+        for text in ["-1", "nan", "inf", "1e9"] {
+            assert!(parse(&format!("epsilon = {{ l2 = {text} }}")).unwrap_err().contains("is no length"), "{text}");
+        }
+        assert!(parse("epsilon = { l2 = 1, normalized = 1 }").unwrap_err().contains("two units"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The L∞ budget: bounds of every pixel, how long a step is, and the way back to 8 bits inside the budget.
+//! The budget: bounds of every pixel, how long a step is, and the way back to 8 bits inside the budget.
 
 use crate::batch::Images;
 use crate::suite::attack::{Goal, Method, RandomStart};
-use crate::units::Epsilon;
+use crate::units::{Epsilon, Norm};
 
 /// Why a method was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -15,10 +15,18 @@ pub enum BudgetError {
         /// As written.
         epsilon: String,
     },
+    /// A step in another norm.
+    #[error("step_size {step} and epsilon {epsilon} are of different norms; write both the same way")]
+    Norms {
+        /// As written.
+        step: String,
+        /// As written.
+        epsilon: String,
+    },
     /// A count of zero.
     #[error("{what} is 0, wanted at least 1")]
     Zero {
-        /// `steps` or `restarts`.
+        /// `steps`, `restarts` or `queries`.
         what: &'static str,
     },
     /// The model's normalisation has another number of channels than the images.
@@ -31,16 +39,25 @@ pub enum BudgetError {
     },
 }
 
-/// Radius per channel in pixel units.
+/// How far an image may move, in pixel units.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
+    /// Per channel: how far a single pixel may move.
     radii: Vec<f32>,
+    /// The length of the whole change, if that is bounded.
+    l2: Option<f64>,
 }
 
 impl Budget {
     /// Turns a radius as written into one per channel; `std` is the model's own normalisation.
     pub fn new(epsilon: &Epsilon, std: &[f32]) -> Self {
-        Self { radii: epsilon.per_channel(std) }
+        let l2 = (epsilon.norm() == Norm::L2).then(|| epsilon.nominal(std));
+        Self { radii: epsilon.per_channel(std), l2 }
+    }
+
+    /// The longest change, for a budget in the L2 norm.
+    pub fn l2(&self) -> Option<f64> {
+        self.l2
     }
 
     /// Whether nothing may change.
@@ -48,12 +65,13 @@ impl Budget {
         self.radii.iter().all(|&r| r == 0.0)
     }
 
-    /// One radius per channel, pixel units.
+    /// One radius per channel, pixel units: how far a single pixel may move.
     pub fn radii(&self) -> &[f32] {
         &self.radii
     }
 
-    /// Lowest and highest value of every pixel: the ball around `clean`, cut to `[0, 1]`.
+    /// Lowest and highest value of every pixel: the ball around `clean`, cut to `[0, 1]`. In the L2 norm not all of what
+    /// they hold is in the ball: see [`Region`](super::region::Region).
     ///
     /// # Errors
     /// [`BudgetError::Channels`] if the images have other channels than the budget.
@@ -70,11 +88,15 @@ impl Budget {
     }
 
     /// Rounds an image to bytes without leaving the budget: the nearest grey level that lies in the ball around the
-    /// clean byte (which itself always does).
+    /// clean byte (which itself always does). In the L2 norm as few pixels as possible are rounded towards the clean byte
+    /// instead of to the nearest level, those first that lose least by it.
     ///
     /// # Shapes
     /// `adversarial`: `[c, h, w]` pixels; `clean`: the same as bytes.
     pub fn to_bytes_inside(&self, adversarial: &[f32], clean: &[u8]) -> Vec<u8> {
+        if let Some(longest) = self.l2 {
+            return round_inside(adversarial, clean, longest * 255.0);
+        }
         let plane = clean.len() / self.radii.len().max(1);
         let round = |(i, (x, clean)): (usize, (&f32, &u8))| {
             // Whole grey levels inside the radius; the small term keeps "8/255" at 8 despite f32 rounding.
@@ -85,17 +107,52 @@ impl Budget {
         adversarial.iter().zip(clean).enumerate().map(round).collect()
     }
 
-    /// By how much the largest pixel change exceeds its channel's radius; 0 or less if the budget is obeyed.
+    /// By how much the change exceeds the budget; 0 or less if it is obeyed. L∞: the largest excess of a pixel over its
+    /// channel's radius. L2: of the whole length.
     ///
     /// # Shapes
     /// Both `[c, h, w]`, pixels.
     pub fn excess(&self, clean: &[f32], adversarial: &[f32]) -> f64 {
+        let pairs = clean.iter().zip(adversarial).map(|(a, b)| f64::from(*a) - f64::from(*b));
+        if let Some(longest) = self.l2 {
+            return pairs.map(|change| change * change).sum::<f64>().sqrt() - longest;
+        }
         let plane = clean.len() / self.radii.len().max(1);
-        let excess = |(i, (a, b)): (usize, (&f32, &f32))| {
-            (f64::from(*a) - f64::from(*b)).abs() - f64::from(self.radii[i / plane])
-        };
-        clean.iter().zip(adversarial).enumerate().map(excess).fold(f64::NEG_INFINITY, f64::max)
+        pairs
+            .enumerate()
+            .map(|(i, change)| change.abs() - f64::from(self.radii[i / plane]))
+            .fold(f64::NEG_INFINITY, f64::max)
     }
+
+    /// By how much rounding `pixels` values to whole grey levels can lengthen a change, in units of half a level.
+    pub fn rounding_factor(&self, pixels: usize) -> f64 {
+        if self.l2.is_some() { (pixels as f64).sqrt() } else { 1.0 }
+    }
+}
+
+/// Nearest grey levels, moved towards the clean ones until the change is no longer than `longest`, in grey levels.
+fn round_inside(adversarial: &[f32], clean: &[u8], longest: f64) -> Vec<u8> {
+    let changes: Vec<f64> =
+        adversarial.iter().zip(clean).map(|(x, c)| f64::from(*x).clamp(0.0, 1.0) * 255.0 - f64::from(*c)).collect();
+    let mut levels: Vec<f64> = changes.iter().map(|change| change.round()).collect();
+    // In whole numbers, so that the sum is exact.
+    let mut squared: f64 = levels.iter().map(|level| level * level).sum();
+    let allowed = longest * longest * (1.0 + 1e-9);
+    let outward = |i: usize, levels: &[f64]| levels[i].abs() - changes[i].abs();
+    let mut order: Vec<usize> = (0..levels.len()).filter(|&i| outward(i, &levels) > 0.0).collect();
+    order.sort_by(|&a, &b| outward(b, &levels).total_cmp(&outward(a, &levels)).then(a.cmp(&b)));
+    // A clean byte may be further from the pixel that it came from than rounding explains: then whole levels go.
+    let further = (0..levels.len()).cycle().take(256 * levels.len());
+    for i in order.into_iter().chain(further) {
+        if squared <= allowed {
+            break;
+        }
+        if levels[i] != 0.0 {
+            squared -= 2.0 * levels[i].abs() - 1.0;
+            levels[i] -= levels[i].signum();
+        }
+    }
+    levels.iter().zip(clean).map(|(level, c)| (f64::from(*c) + level) as u8).collect()
 }
 
 /// Where the first iterate lies, resolved to channels.
@@ -121,7 +178,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Resolves a gradient method; `None` for [`Method::None`] and [`Method::Noise`].
+    /// Resolves a search that signed steps in the attack graph can do: FGSM and PGD in the L∞ norm. `None` for every other
+    /// method; see [`routes`](super::route::routes).
     ///
     /// An untargeted goal has a zero gradient at the clean image and starts uniformly there, FGSM included.
     ///
@@ -131,8 +189,10 @@ impl Schedule {
         let radii = epsilon.per_channel(std);
         let untargeted = matches!(goal, Goal::Untargeted {});
         let at_clean = || if untargeted { Start::Uniform(radii.clone()) } else { Start::Clean };
+        if epsilon.norm() == Norm::L2 {
+            return Ok(None);
+        }
         match method {
-            Method::None {} | Method::Noise { .. } => Ok(None),
             Method::Fgsm { .. } => Ok(Some(Self { steps: 1, restarts: 1, step: radii.clone(), start: at_clean() })),
             Method::Pgd { step_size, steps, restarts, random_start, allow_overshoot, .. } => {
                 for (count, what) in [(*steps, "steps"), (*restarts, "restarts")] {
@@ -158,6 +218,7 @@ impl Schedule {
                 };
                 Ok(Some(Self { steps: *steps, restarts: *restarts, step, start }))
             }
+            _ => Ok(None),
         }
     }
 }
@@ -218,7 +279,37 @@ mod tests {
         assert_eq!(schedule.start, Start::Uniform(vec![8.0 / 255.0]));
     }
 
+    #[test]
+    fn bytes_of_an_l2_budget_keep_its_length() {
+        let budget = Budget::new(&Epsilon::L2(2.0 / 255.0), &[1.0]);
+        // Four changes of half a level and more: the nearest levels would have length sqrt(4 + 1 + 1 + 1) > 2.
+        let moved = [12.0, 10.6, 10.9, 9.4].map(|v: f32| v / 255.0);
+        assert_eq!(budget.to_bytes_inside(&moved, &[10, 10, 10, 10]), [12, 10, 10, 10]);
+        assert_eq!(budget.to_bytes_inside(&[10.9 / 255.0; 4], &[10; 4]), [11; 4]);
+        assert_eq!(budget.excess(&[0.5, 0.5], &[0.5, 0.5 + 2.0 / 255.0]).abs() < 1e-7, true);
+        assert!((budget.rounding_factor(48) - 48f64.sqrt()).abs() < 1e-12);
+    }
+
     proptest! {
+        #[test]
+        fn l2_bytes_stay_inside_the_budget(
+            clean in prop::collection::vec(any::<u8>(), 12), noise in prop::collection::vec(-1.0f32..=1.0, 12),
+            length in 0.0f64..0.3,
+        ) {
+            let budget = Budget::new(&Epsilon::L2(length), &[1.0; 3]);
+            let pixels: Vec<f32> = clean.iter().map(|&b| f32::from(b) / 255.0).collect();
+            let region = crate::attack::region::Region::new(pixels.clone(), [3, 2, 2], &budget);
+            let mut moved: Vec<f32> = pixels.iter().zip(&noise).map(|(x, n)| x + 0.3 * n).collect();
+            region.project(&mut moved);
+            prop_assert!(budget.excess(&pixels, &moved) < 1e-7);
+            let bytes = budget.to_bytes_inside(&moved, &clean);
+            let levels: f64 = bytes.iter().zip(&clean).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+            prop_assert!(levels.sqrt() <= length * 255.0 * (1.0 + 1e-9));
+            for (a, b) in bytes.iter().zip(&moved) {
+                prop_assert!((f32::from(*a) / 255.0 - b).abs() < 1.001 / 255.0, "never more than a level from the image");
+            }
+        }
+
         #[test]
         fn bytes_stay_inside_the_budget(
             clean in prop::collection::vec(any::<u8>(), 12), noise in prop::collection::vec(-1.0f32..=1.0, 12),

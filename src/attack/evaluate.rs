@@ -6,6 +6,7 @@ mod attacked;
 mod hunted;
 mod retrieval;
 mod row;
+mod searched;
 
 use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
@@ -17,7 +18,7 @@ use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
 use crate::score;
-use crate::suite::attack::{Goal, Method, Side};
+use crate::suite::attack::{Access, Goal, Method, Side};
 use crate::units::Epsilon;
 use attacked::Attacked;
 use retrieval::{Places, Sides};
@@ -96,6 +97,8 @@ pub struct TrialOutcome {
     pub linf_max: Option<f64>,
     /// Mean L2 perturbation, pixel units.
     pub l2_mean: Option<f64>,
+    /// Images that the model was shown for a query on average; `None` where it is the same for all.
+    pub evaluations_mean: Option<f64>,
     /// In a fixed order.
     pub checks: Vec<Check>,
     /// Adversarial `[3, size, size]` bytes of the images in `keep` that were attacked, rounded inside the budget.
@@ -151,22 +154,54 @@ pub fn run_trial(
     check_input(input)?;
     let places = Places::new(input);
     let attacked = match &input.attack {
+        Some(attack) if searched::is_search(attack, &crafter.spec().std)? => {
+            searched::search_all(crafter, answerer, std::slice::from_ref(input), &places.own)?.pop()
+        }
         Some(attack) if !matches!(attack.method, Method::None {}) => {
             Some(attacked::attack_all(crafter, answerer, input, attack, &places.own)?)
         }
         _ => None,
     };
-    let sides = Sides::new(input, attacked.as_ref(), &places);
+    finish(input, attacked, &places)
+}
+
+/// Runs the trials of a curve: the same attack at ascending radii, each beginning where the one before ended. A query
+/// that is broken at one radius is answered with the same image at all larger ones.
+///
+/// # Errors
+/// As [`run_trial`]; also if the trials differ in more than their radius and name, or do not ascend.
+pub fn run_curve(
+    crafter: &mut dyn Encoder,
+    answerer: Option<&mut dyn Encoder>,
+    inputs: &[TrialInput<'_>],
+) -> Result<Vec<TrialOutcome>, AttackError> {
+    let Some(first) = inputs.first() else { return Ok(vec![]) };
+    inputs.iter().try_for_each(check_input)?;
+    let std = crafter.spec().std.clone();
+    let radius = |input: &TrialInput<'_>| input.attack.map_or(0.0, |attack| attack.epsilon.nominal(&std));
+    for pair in inputs.windows(2) {
+        let (got, wanted) = (radius(&pair[1]).to_string(), format!("above {}", radius(&pair[0])));
+        if radius(&pair[1]) <= radius(&pair[0]) {
+            return Err(AttackError::Input { what: "radius of a curve", got, wanted });
+        }
+    }
+    let places = Places::new(first);
+    let attacked = searched::search_all(crafter, answerer, inputs, &places.own)?;
+    want("attacked radii", attacked.len(), &inputs.len().to_string(), attacked.len() == inputs.len())?;
+    inputs.iter().zip(attacked).map(|(input, attacked)| finish(input, Some(attacked), &places)).collect()
+}
+
+/// Ranks the (attacked) images and measures.
+fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -> Result<TrialOutcome, AttackError> {
+    let sides = Sides::new(input, attacked.as_ref(), places);
     let excluded = &places.own;
     let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
-    let found = sides.search(&places, Depth::PerQuery(&depths))?;
+    let found = sides.search(places, Depth::PerQuery(&depths))?;
     let target_ranks = match &attacked {
-        Some(attacked) if input.metrics.contains(&Metric::TargetRank) => {
-            sides.target_ranks(input, attacked, &places)?
-        }
+        Some(attacked) if input.metrics.contains(&Metric::TargetRank) => sides.target_ranks(input, attacked, places)?,
         _ => vec![],
     };
-    let queries = outcomes(input, attacked.as_ref(), &places, &found, &target_ranks);
+    let queries = outcomes(input, attacked.as_ref(), places, &found, &target_ranks);
     let labels = &sides.query_labels;
     let ranks: Vec<u32> = queries.iter().map(|q| q.first_hit).collect();
     let without_positive = ranks.iter().filter(|&&rank| rank == 0).count();
@@ -178,7 +213,7 @@ pub fn run_trial(
             // Lists are compared only where they must be equal.
             let zero = input.attack.is_some_and(|attack| attack.epsilon.is_zero());
             let depth = if zero { Depth::PerQuery(&depths) } else { Depth::Fixed(0) };
-            Some(Sides::new(input, None, &places).search(&places, depth)?)
+            Some(Sides::new(input, None, places).search(places, depth)?)
         }
         None => None,
     };
@@ -188,12 +223,16 @@ pub fn run_trial(
     let l2 = column(|q| f64::from(q.l2));
     let attack_ran = attacked.is_some();
     let checks = run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries);
-    let metrics = further(input, attacked.as_ref(), &sides, (&places, &found, clean.as_deref(), &target_ranks));
+    let metrics = further(input, attacked.as_ref(), &sides, (places, &found, clean.as_deref(), &target_ranks));
     let success = if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None };
     let shift = if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None };
     let recall = score::recall_at(input.ks, &ranks, labels, input.seed);
     let linf_max = attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max));
     let l2_mean = attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64);
+    let evaluations_mean = queries.iter().any(|q| q.evaluations > 0).then(|| {
+        let evaluations = column(|q| f64::from(q.evaluations));
+        evaluations.iter().sum::<f64>() / evaluations.len() as f64
+    });
     let (kept, embeddings) = attacked.map_or((vec![], None), |a| (a.kept, Some(a.embeddings)));
     Ok(TrialOutcome {
         recall,
@@ -206,6 +245,7 @@ pub fn run_trial(
         checks,
         kept,
         attacked: embeddings,
+        evaluations_mean,
         queries,
     })
 }
@@ -296,6 +336,8 @@ fn outcomes(
             linf: sample.map_or(0.0, |s| s.linf),
             l2: sample.map_or(0.0, |s| s.l2),
             loss: sample.map_or(0.0, |s| s.loss),
+            broken_by: sample.map_or_else(String::new, |s| s.broken_by.clone()),
+            evaluations: sample.map_or(0, |s| s.evaluations),
         }
     };
     found.iter().enumerate().map(outcome).collect()
@@ -328,8 +370,13 @@ fn run_checks(
         // An image that broke its query was kept for that, not for its loss.
         let searched = || attacked.samples.iter().filter(|s| !s.broken);
         let n = searched().count();
-        list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
-        list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
+        if attack.method.needs_gradient() {
+            list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
+        }
+        // Who sees the ranking alone brings that down, not the loss.
+        if attack.method.access() == Access::Embedding {
+            list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
+        }
     }
     list
 }

@@ -3,14 +3,19 @@
 //! [`evaluate`] runs one trial; the others are its parts. Every draw is named by (suite seed, attack, data-set index), so
 //! that no result depends on batch size or threads and two models are attacked with the same targets and starts.
 
+pub mod auto;
 pub mod budget;
 pub mod checks;
 pub mod evaluate;
 pub mod goal;
 pub mod noise;
 pub mod pgd;
+pub mod region;
+pub mod route;
+pub mod search;
 pub mod survivors;
 pub mod targets;
+pub mod walk;
 
 use crate::encoder::EncoderError;
 use crate::metric::neighbors::NeighborError;

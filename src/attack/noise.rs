@@ -1,7 +1,10 @@
 //! Uniform noise: the first iterate of a search, and the control that every attack must beat.
 
+use super::budget::Budget;
+use super::region::Region;
 use crate::batch::Images;
 use crate::rng;
+use crate::suite::attack::Distribution;
 
 /// Moves every pixel by a uniform draw in `[-radius, radius]` of its channel, cut to the bounds.
 ///
@@ -26,6 +29,31 @@ pub fn uniform(
             let radius = radii[i / (h * w) % channels];
             *x = (*x + radius * (2.0 * rng::unit(&mut stream) - 1.0)).clamp(lower[i], upper[i]);
         }
+    }
+    moved
+}
+
+/// Noise of any distribution and norm, see [`Distribution`]. `images[i]` names the stream of sample `i`.
+///
+/// # Shapes
+/// `clean`: `[n, c, h, w]`; `images`: `[n]`.
+pub fn in_region(
+    clean: &Images,
+    budget: &Budget,
+    distribution: Distribution,
+    (seed, purpose): (u64, &str),
+    images: &[usize],
+) -> Images {
+    let [_, c, h, w] = clean.shape();
+    let mut moved = clean.clone();
+    for (sample, &image) in images.iter().enumerate() {
+        let mut stream = rng::stream(seed, purpose, &[image as u64, 0]);
+        let region = Region::new(clean.image(sample).to_vec(), [c, h, w], budget);
+        let noisy = match distribution {
+            Distribution::Uniform => region.draw_uniform(&mut stream, None),
+            Distribution::Gaussian => region.draw_normal(&mut stream),
+        };
+        moved.image_mut(sample).copy_from_slice(&noisy);
     }
     moved
 }

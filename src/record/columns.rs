@@ -107,6 +107,11 @@ impl Columns {
         self.0.push((name.to_string(), values));
     }
 
+    /// Whether there is a column of this name; files of older versions lack the newer ones.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
+    }
+
     fn get(&self, name: &str) -> Result<&Values, ColumnError> {
         let found = self.0.iter().find(|(n, _)| n == name);
         found.map(|(_, values)| values).ok_or_else(|| ColumnError::Missing(name.to_string()))

@@ -90,6 +90,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("answered_by", texts(rows, |m| &m.answered_by));
     c.push("epsilon", texts(rows, |m| &m.epsilon));
     c.push("epsilon_pixels", reals(rows, |m| Some(m.epsilon_pixels)));
+    c.push("norm", texts(rows, |m| &m.norm));
     c.push("steps", wholes(rows, |m| m.steps));
     c.push("restarts", wholes(rows, |m| m.restarts));
     c.push("seed", Values::Wide(rows.iter().map(|m| m.seed).collect()));
@@ -108,6 +109,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     push_metrics(&mut c, rows);
     c.push("linf_max_pixels", reals(rows, |m| m.linf_max));
     c.push("l2_mean_pixels", reals(rows, |m| m.l2_mean));
+    c.push("evaluations_mean", reals(rows, |m| m.evaluations_mean));
     let checks = |m: &Measurement| serde_json::to_string(&m.checks).expect("checks are text and flags");
     c.push("checks", Values::Text(rows.iter().map(checks).collect()));
     c.push("provider", texts(rows, |m| &m.provider));
@@ -160,6 +162,8 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             answered_by: text("answered_by")?,
             epsilon: text("epsilon")?,
             epsilon_pixels: epsilon_pixels[row],
+            // Columns that older files lack.
+            norm: if c.has("norm") { text("norm")? } else { String::new() },
             steps: whole("steps")?,
             restarts: whole("restarts")?,
             seed: c.wide("seed")?[row],
@@ -174,6 +178,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             metrics: metrics.iter().filter_map(metric).collect(),
             linf_max: c.real("linf_max_pixels")?[row],
             l2_mean: c.real("l2_mean_pixels")?[row],
+            evaluations_mean: if c.has("evaluations_mean") { c.real("evaluations_mean")?[row] } else { None },
             checks,
             provider: text("provider")?,
             selected_on: text("selected_on")?,
@@ -198,6 +203,8 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("linf_pixels", single(|q| q.linf));
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
+    c.push("broken_by", texts(rows, |q| &q.broken_by));
+    c.push("evaluations", wholes(rows, |q| q.evaluations));
     c
 }
 
@@ -207,6 +214,9 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let target_rank = c.whole("target_rank")?;
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
+    // Columns that older files lack.
+    let broken_by = if c.has("broken_by") { c.text("broken_by")?.to_vec() } else { vec![String::new(); c.rows()] };
+    let evaluations = if c.has("evaluations") { c.whole("evaluations")?.to_vec() } else { vec![0; c.rows()] };
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
     let row = |(i, (neighbors, targets)): (usize, (Vec<u32>, Vec<u32>))| QueryOutcome {
         trial: trial[i].clone(),
@@ -221,6 +231,8 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         linf: linf[i],
         l2: l2[i],
         loss: loss[i],
+        broken_by: broken_by[i].clone(),
+        evaluations: evaluations[i],
     };
     Ok(lists.enumerate().map(row).collect())
 }

@@ -42,7 +42,8 @@ pub struct Measurement {
     pub attack: String,
     /// `none`, `single-target`, `multi-target(5)`, `untargeted`.
     pub goal: String,
-    /// `none`, `pgd`, `fgsm`, `noise`.
+    /// `none`, `pgd`, `fgsm`, `noise` ...; `pgd-until-broken` where a broken query is left alone, `square-by-rank` where only
+    /// the ranking is seen.
     pub method: String,
     /// `query`, `all`; `none` for clean.
     pub side: String,
@@ -54,6 +55,8 @@ pub struct Measurement {
     pub epsilon: String,
     /// Budget in pixel units.
     pub epsilon_pixels: f64,
+    /// How the budget is measured: `linf`, `l2` (then `epsilon_pixels` is a length); `none` for clean.
+    pub norm: String,
     /// Gradient steps.
     pub steps: u32,
     /// Restarts.
@@ -82,6 +85,8 @@ pub struct Measurement {
     pub linf_max: Option<f64>,
     /// Mean L2 perturbation over queries, pixel units.
     pub l2_mean: Option<f64>,
+    /// Images that the model was shown for a query on average, probes included; absent where it is the same for all.
+    pub evaluations_mean: Option<f64>,
     /// Checks that ran, in a fixed order.
     pub checks: Vec<Check>,
     /// Execution provider, as verified.
@@ -142,6 +147,11 @@ pub struct QueryOutcome {
     pub l2: f32,
     /// Final (best) loss of the attack.
     pub loss: f32,
+    /// The member of an ensemble that broke it (`apgd-misrank`); empty: none did, or the attack is no ensemble.
+    pub broken_by: String,
+    /// Images that the model was shown for it, probes and smaller radii of a curve included; 0 where that is the same for
+    /// all.
+    pub evaluations: u32,
 }
 
 /// One epoch of one training.

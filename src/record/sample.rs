@@ -161,6 +161,8 @@ fn trial_rows(
             linf: epsilon_pixels as f32,
             l2: epsilon_pixels as f32 * 96.0,
             loss: rng.random::<f32>(),
+            broken_by: String::new(),
+            evaluations: 0,
         });
     }
     run.measurements.push(Measurement {
@@ -179,6 +181,7 @@ fn trial_rows(
         answered_by: "main".into(),
         epsilon: if attacked { format!("{level}/255") } else { "0".into() },
         epsilon_pixels,
+        norm: if attacked { "linf" } else { "none" }.into(),
         steps: if attacked { 20 } else { 0 },
         restarts: u32::from(attacked),
         seed: 0,
@@ -193,6 +196,7 @@ fn trial_rows(
         metrics: metrics(chance, shape, attacked),
         linf_max: attacked.then_some(epsilon_pixels),
         l2_mean: attacked.then_some(epsilon_pixels * 96.0),
+        evaluations_mean: None,
         checks: vec![
             check("budget-obeyed", true, "largest change is the budget"),
             check("zero-gradients", true, "0 of 200 queries had a zero gradient"),

@@ -61,7 +61,7 @@ impl Condition {
 
     /// Whether somebody searched for the change: neither clean nor noise nor a corruption.
     pub fn is_adversarial(&self) -> bool {
-        !self.is_clean() && self.method != "noise" && self.chapter() != Chapter::Corruptions
+        !self.is_clean() && !self.method.contains("noise") && self.chapter() != Chapter::Corruptions
     }
 
     /// The section it belongs to.

@@ -10,7 +10,7 @@ use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
 use super::store::{StoredTrial, TrialStore};
-use crate::attack::evaluate::{AttackInput, TrialInput, embed_all, run_trial};
+use crate::attack::evaluate::{AttackInput, TrialInput, TrialOutcome, embed_all, run_curve, run_trial};
 use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
@@ -72,7 +72,7 @@ impl TrialContext<'_> {
 }
 
 /// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 2;
+const TRIAL_VERSION: u32 = 3;
 
 /// Everything that can change an outcome of a trial.
 #[derive(Serialize)]
@@ -104,7 +104,8 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
     let mut session = Session { context, model, opened: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
-    for trial in context.plan.trials(&model.branches()) {
+    let trials = context.plan.trials(&model.branches());
+    for trial in trials.clone() {
         // Others are compared with the clean trial, so it is made even where another part answers for it.
         let own = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
         if !own && trial.goal.is_some() {
@@ -120,14 +121,32 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
             Some(stored) => stored,
             None => {
                 let clean = done.first().map(|first| first.queries.as_slice());
-                let stored = session.measure(&trial, &digest, clean)?;
-                context.store.put(&digest, &stored)?;
-                stored
+                let group: Vec<(TrialSpec, Digest)> =
+                    curve_of(&trials, &trial).into_iter().map(|t| (t.clone(), session.identity(t))).collect();
+                let mut own = None;
+                for ((_, other), stored) in group.iter().zip(session.measure(&group, clean)?) {
+                    context.store.put(other, &stored)?;
+                    own = own.or((*other == digest).then_some(stored));
+                }
+                own.expect("a trial is in its own group")
             }
         };
         done.push(stored);
     }
     Ok(done.split_off(strangers))
+}
+
+/// The trials that are measured together with one: all radii of its curve, ascending; else itself alone.
+fn curve_of<'t>(trials: &'t [TrialSpec], trial: &'t TrialSpec) -> Vec<&'t TrialSpec> {
+    if !trial.method.is_curve() {
+        return vec![trial];
+    }
+    let same = |t: &&TrialSpec| {
+        (&t.attack, t.crafted_on, t.answered_by) == (&trial.attack, trial.crafted_on, trial.answered_by)
+    };
+    let mut group: Vec<&TrialSpec> = trials.iter().filter(same).collect();
+    group.sort_by_key(|t| t.after.len());
+    group
 }
 
 /// An open branch of a model and what it makes of the clean images.
@@ -247,56 +266,79 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Measures a trial, or all trials of a curve.
     fn measure(
         &mut self,
-        trial: &TrialSpec,
-        digest: &Digest,
+        group: &[(TrialSpec, Digest)],
         clean: Option<&[QueryOutcome]>,
-    ) -> Result<StoredTrial, RunError> {
+    ) -> Result<Vec<StoredTrial>, RunError> {
+        let Some((trial, _)) = group.first() else { return Ok(vec![]) };
         self.open(trial.crafted_on)?;
         self.open(trial.answered_by)?;
-        let TrialContext { plan, images, queries, settings, .. } = self.context;
+        let TrialContext { images, queries, settings, .. } = self.context;
         let mut crafter = self.opened.remove(&trial.crafted_on).expect("opened above");
         let mut answerer = self.opened.remove(&trial.answered_by);
         let answers = answerer.as_ref().unwrap_or(&crafter);
         let (answer_queries, answer_gallery) = (answers.queries.clone(), answers.gallery.clone());
         let answering = (&answer_queries, &answer_gallery);
-        let answering_pair = answering;
         let crafting = answerer.is_some().then_some((&crafter.queries, &crafter.gallery));
-        let input = trial_input(self.context, trial, digest, &queries.chosen, (answering, crafting));
-        let radius = trial.epsilon().map(|e| format!(" {e}")).unwrap_or_default();
-        let what = format!("{} seed {} {}{radius}", self.model.id, self.model.seed, trial.attack);
+        let inputs: Vec<TrialInput<'_>> = group
+            .iter()
+            .map(|(trial, digest)| trial_input(self.context, trial, digest, &queries.chosen, (answering, crafting)))
+            .collect();
+        let radii: String = group.iter().filter_map(|(t, _)| t.epsilon()).map(|e| format!(" {e}")).collect();
+        let what = format!("{} seed {} {}{radii}", self.model.id, self.model.seed, trial.attack);
         let attacked = if trial.side == Some(Side::All) { images.split.test.len() } else { queries.chosen.len() };
-        settings.observer.begin(&what, attacked as u64, "images");
+        settings.observer.begin(&what, (attacked * group.len()) as u64, "images");
         let answering = answerer.as_mut().map(|opened| &mut opened.encoder as &mut dyn Encoder);
-        let outcome = run_trial(&mut crafter.encoder, answering, &input);
+        let outcomes = match &inputs[..] {
+            [input] => run_trial(&mut crafter.encoder, answering, input).map(|outcome| vec![outcome]),
+            _ => run_curve(&mut crafter.encoder, answering, &inputs),
+        };
         settings.observer.end();
-        let mut row = self.labels(trial);
-        let mut stored = match outcome {
-            Ok(outcome) => {
-                outcome.write_into(&input, crafter.encoder.spec(), &mut row);
-                if trial.method.steps() > 0 {
-                    row.checks.extend(checks::gradient_exact(&crafter.encoder.spec().straight_through));
+        let mut stored = Vec::with_capacity(group.len());
+        match outcomes {
+            Ok(outcomes) => {
+                for (((trial, digest), input), outcome) in group.iter().zip(&inputs).zip(outcomes) {
+                    let mut row = self.labels(trial);
+                    outcome.write_into(input, crafter.encoder.spec(), &mut row);
+                    let answered = (&answer_queries, &answer_gallery);
+                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder, answered))?);
                 }
-                row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
-                let kept: AdversarialBytes = outcome.kept.into_iter().collect();
-                let gallery = self.stories(trial, clean, &outcome.queries, &kept);
-                let view = self.view(trial, clean, &outcome.queries, answering_pair, outcome.attacked.as_ref());
-                StoredTrial { measurement: row, queries: outcome.queries, gallery, view }
             }
             Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
-            Err(error) => {
+            Err(error) => stored.extend(group.iter().map(|(trial, digest)| {
+                let mut row = self.labels(trial);
                 row.trial = digest.short().into();
                 row.error = Some(error.to_string());
+                row.suite.clone_from(&self.context.plan.name);
                 StoredTrial { measurement: row, queries: vec![], gallery: vec![], view: None }
-            }
-        };
-        stored.measurement.suite.clone_from(&plan.name);
+            })),
+        }
         if let Some(answerer) = answerer {
             self.opened.insert(trial.answered_by, answerer);
         }
         self.opened.insert(trial.crafted_on, crafter);
         Ok(stored)
+    }
+
+    /// A finished trial with what only the run can say of it.
+    fn stored(
+        &mut self,
+        trial: &TrialSpec,
+        digest: &Digest,
+        (mut row, outcome): (Measurement, TrialOutcome),
+        (clean, crafter, answered): (Option<&[QueryOutcome]>, &OnnxEncoder, Pair<'_>),
+    ) -> Result<StoredTrial, RunError> {
+        if trial.method.needs_gradient() {
+            row.checks.extend(checks::gradient_exact(&crafter.spec().straight_through));
+        }
+        row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
+        row.suite.clone_from(&self.context.plan.name);
+        let kept: AdversarialBytes = outcome.kept.into_iter().collect();
+        let gallery = self.stories(trial, clean, &outcome.queries, &kept);
+        let view = self.view(trial, clean, &outcome.queries, answered, outcome.attacked.as_ref());
+        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery, view })
     }
 
     /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
@@ -312,6 +354,8 @@ impl Session<'_> {
         let wanted = deployed
             && trial.side != Some(Side::All)
             && self.is_first_seed()
+            // A curve is one search of many steps: its first radii would have to be repeated too.
+            && !trial.method.is_curve()
             && (trial.goal.is_none() || context.plan.is_strongest(trial));
         if !wanted {
             return Ok(None);
@@ -368,7 +412,8 @@ impl Session<'_> {
             artefact: self.file(trial.answered_by).sha256.short().to_string(),
             attack: trial.attack.clone(),
             goal: text(trial.goal.as_ref().map(ToString::to_string)),
-            method: trial.method.name().into(),
+            method: trial.method.label(),
+            norm: trial.epsilon().map_or("none".into(), |e| e.norm().to_string()),
             side: "none".into(),
             crafted_on: trial.crafted_on.to_string(),
             answered_by: trial.answered_by.to_string(),

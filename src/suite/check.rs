@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Method, Side, Stop};
+use super::attack::{Goal, Side, method_problems};
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
@@ -122,45 +122,7 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     if attack.crafted_on.is_empty() {
         problems.push(at("crafted_on is empty; leave it out to use the main branch".into()));
     }
-    if let Method::None {} = attack.method {
-        problems.push(at("method none is what `clean` already measures; remove the attack".into()));
-    }
-    if let Method::Pgd { epsilon, step_size, steps, restarts, allow_overshoot, stop, .. } = &attack.method {
-        if *stop == Stop::Broken && attack.side != Side::Query {
-            problems.push(at(
-                "stop = \"broken\" needs a clean gallery to judge by; write side = \"query\" or leave it out".into(),
-            ));
-        }
-        if *steps == 0 || *steps > 100_000 {
-            problems.push(at(format!("steps = {steps} is outside 1 to 100000")));
-        }
-        if *restarts == 0 || *restarts > 1000 {
-            problems.push(at(format!("restarts = {restarts} is outside 1 to 1000")));
-        }
-        if let Some(step) = step_size {
-            if step.is_zero() {
-                problems.push(at("step_size is 0, so nothing would move".into()));
-            }
-            // A list is one trial per radius with the same step: only the largest radius says whether it is a mistake.
-            let largest = epsilon.0.iter().map(|e| e.nominal(&[1.0])).fold(0.0, f64::max);
-            let comparable = epsilon.0.iter().all(|e| same_unit(e, step));
-            if comparable && !allow_overshoot && largest > 0.0 && step.nominal(&[1.0]) > largest {
-                problems.push(at(format!(
-                    "step_size {step} is larger than every epsilon; lower it or set allow_overshoot = true"
-                )));
-            }
-        }
-    }
-    let mut shown = BTreeSet::new();
-    for epsilon in attack.method.epsilons() {
-        if !shown.insert(epsilon.to_string()) {
-            problems.push(at(format!("epsilon {epsilon} stands twice")));
-        }
-    }
-}
-
-fn same_unit(a: &Epsilon, b: &Epsilon) -> bool {
-    matches!((a, b), (Epsilon::Pixels(_), Epsilon::Pixels(_)) | (Epsilon::Normalized(_), Epsilon::Normalized(_)))
+    problems.extend(method_problems(&attack.method, &attack.goal, attack.side).into_iter().map(at));
 }
 
 fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: &mut Vec<String>) {
@@ -262,7 +224,7 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     {
         problems.push(format!("augmentation.shift-flip.pixels = {pixels} is larger than 256"));
     }
-    method_problems(recipe, &mut problems);
+    training_problems(recipe, &mut problems);
     problems
 }
 
@@ -318,7 +280,7 @@ fn network_problems(recipe: &Recipe, problems: &mut Vec<String>) {
     }
 }
 
-fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+fn training_problems(recipe: &Recipe, problems: &mut Vec<String>) {
     let adversaries = recipe.method.adversaries();
     match (&recipe.method, &recipe.attack) {
         (TrainingMethod::Standard {}, Some(_)) => {
@@ -330,6 +292,10 @@ fn method_problems(recipe: &Recipe, problems: &mut Vec<String>) {
             recipe.method.name()
         )),
         (_, Some(attack)) if attack.steps == 0 => problems.push("attack.steps = 0 makes no adversarial images".into()),
+        (_, Some(attack)) if matches!(attack.epsilon, Epsilon::L2(_)) => problems.push(
+            "attack.epsilon: training takes signed steps in the L∞ norm; write \"8/255\" or { normalized = 0.01 }"
+                .into(),
+        ),
         _ => {}
     }
     if recipe.norms == Norms::Frozen {

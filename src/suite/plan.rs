@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::attack::{Branch, Goal, Method, RandomStart, Side};
+use super::attack::{Branch, Goal, Method, Side};
 use super::card::OnnxCard;
 use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::recipe::Recipe;
@@ -61,6 +61,9 @@ pub struct TrialSpec {
     pub crafted_on: Branch,
     /// Branch that answers.
     pub answered_by: Branch,
+    /// Smaller radii of a curve, ascending: this trial begins where the last of them ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Epsilon>,
 }
 
 impl TrialSpec {
@@ -121,6 +124,7 @@ impl Plan {
             method: Method::None {},
             crafted_on: Branch::Main,
             answered_by: Branch::Main,
+            after: vec![],
         }];
         for attack in &self.suite.attacks {
             if !branches.contains(&attack.answered_by) {
@@ -132,9 +136,10 @@ impl Plan {
                         attack: attack.name.clone(),
                         side: Some(attack.side),
                         goal: Some(attack.goal.clone()),
-                        method: attack.method.with_epsilon(epsilon.clone()),
+                        method: attack.method.with_epsilons(vec![epsilon.clone()]),
                         crafted_on: *crafted_on,
                         answered_by: attack.answered_by,
+                        after: smaller_radii(&attack.method, epsilon),
                     });
                 }
             }
@@ -151,6 +156,15 @@ impl Plan {
         let all = self.suite.attacks.iter().filter(|a| a.name == trial.attack).flat_map(|a| a.method.epsilons());
         all.map(size).all(|other| own.is_some_and(|own| own >= other))
     }
+}
+
+/// Radii of a curve below `epsilon`, ascending; none for a method whose radii do not follow each other.
+fn smaller_radii(method: &Method, epsilon: &Epsilon) -> Vec<Epsilon> {
+    let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);
+    let below = |other: &&Epsilon| method.is_curve() && size(other) < size(epsilon);
+    let mut radii: Vec<Epsilon> = method.epsilons().iter().filter(below).cloned().collect();
+    radii.sort_by(|a, b| size(a).total_cmp(&size(b)));
+    radii
 }
 
 /// A recipe reduced to what can change a weight of one seed's model: no prose, no list of seeds, no path.
@@ -170,46 +184,6 @@ fn suite_name(path: &Path) -> String {
     match parts.iter().rposition(|part| part == "suites") {
         Some(at) if at + 1 < parts.len() => parts[at + 1..].join("/"),
         _ => parts.last().cloned().unwrap_or_else(|| "suite".into()),
-    }
-}
-
-impl Method {
-    /// The same method with this one radius.
-    pub fn with_epsilon(&self, epsilon: Epsilon) -> Self {
-        use super::attack::EpsilonList;
-        let mut method = self.clone();
-        match &mut method {
-            Self::None {} => {}
-            Self::Fgsm { epsilon: list } | Self::Pgd { epsilon: list, .. } | Self::Noise { epsilon: list } => {
-                *list = EpsilonList(vec![epsilon]);
-            }
-        }
-        method
-    }
-
-    /// Gradient steps, 0 for methods without gradients.
-    pub fn steps(&self) -> usize {
-        match self {
-            Self::None {} | Self::Noise { .. } => 0,
-            Self::Fgsm { .. } => 1,
-            Self::Pgd { steps, .. } => *steps,
-        }
-    }
-
-    /// Independent runs, at least 1.
-    pub fn restarts(&self) -> usize {
-        match self {
-            Self::Pgd { restarts, .. } => *restarts,
-            _ => 1,
-        }
-    }
-
-    /// Where the first iterate lies.
-    pub fn random_start(&self) -> RandomStart {
-        match self {
-            Self::Pgd { random_start, .. } => random_start.clone(),
-            _ => RandomStart::None,
-        }
     }
 }
 

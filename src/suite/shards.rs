@@ -79,7 +79,8 @@ pub const STEP: f64 = 2.5;
 impl TrialSpec {
     /// Forward passes of one query that the trial takes about: the answer, and the search for the perturbation.
     pub fn passes(&self) -> f64 {
-        1.0 + STEP * (self.method.steps() * self.method.restarts()) as f64
+        let (gradients, forward) = self.method.looks();
+        1.0 + STEP * gradients as f64 + forward as f64
     }
 }
 

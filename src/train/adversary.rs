@@ -46,6 +46,8 @@ impl Adversary {
             radius: match &attack.epsilon {
                 Epsilon::Normalized(value) => channels(&|_| *value as f32),
                 Epsilon::Pixels(amount) => channels(&|c| (amount.value() / f64::from(std[c])) as f32),
+                // Recipes refuse it.
+                Epsilon::L2(length) => channels(&|c| (length.min(1.0) / f64::from(std[c])) as f32),
             },
             black: channels(&|c| (0.0 - mean[c]) / std[c]),
             white: channels(&|c| (1.0 - mean[c]) / std[c]),

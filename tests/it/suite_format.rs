@@ -94,7 +94,7 @@ impl Attributes {
         }
     }
 
-    fn default(&self, functions: &BTreeMap<String, String>) -> Option<String> {
+    fn absent(&self, functions: &BTreeMap<String, String>) -> Option<String> {
         if let Some(rest) = self.text.split("default = \"").nth(1) {
             let name = rest.split('"').next().unwrap();
             return Some(functions.get(name).unwrap_or_else(|| panic!("no one-line function {name}")).clone());
@@ -173,7 +173,7 @@ fn members(body: &[&str], functions: &BTreeMap<String, String>, is_enum: bool, k
                 name: attributes.rename().unwrap_or_else(|| name.to_string()),
                 about: attributes.about.clone(),
                 kind: kind.trim_end_matches(',').to_string(),
-                default: attributes.default(functions),
+                default: attributes.absent(functions),
                 keys: vec![],
             };
             match found.last_mut().filter(|_| is_enum) {
@@ -386,6 +386,8 @@ fn defaults_and_choices_are_read_as_the_file_has_them() {
     assert!(thing.contains("| `way` | [Way](#way) | needed | Which. |"), "{thing}");
     assert!(thing.contains("| `note` | text | left out | Note. |"), "{thing}");
     let way = section("Way", &types["Way"], &types);
-    assert!(way.contains("**`long-road = { ... }`** Long.") && way.contains("| `miles` | whole number | needed | Miles. |"));
+    assert!(
+        way.contains("**`long-road = { ... }`** Long.") && way.contains("| `miles` | whole number | needed | Miles. |")
+    );
     assert!(way.contains("**`\"nothing\"`** None."), "{way}");
 }

@@ -10,7 +10,7 @@ use crate::attack::pgd::{Crafted, Job, craft};
 use crate::attack::targets::TargetPool;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
-use crate::suite::attack::{Goal, Method, Side, Stop};
+use crate::suite::attack::{Distribution, Goal, Method, Side, Stop};
 
 /// One attacked image.
 pub(super) struct Sample {
@@ -22,8 +22,12 @@ pub(super) struct Sample {
     pub l2: f32,
     pub start_loss: f32,
     pub loss: f32,
-    /// The search stopped because this image broke its query, whatever the loss.
+    /// The search kept this image because it broke its query, whatever the loss.
     pub broken: bool,
+    /// The member of an ensemble that broke the query; empty: nobody did, or there is no ensemble.
+    pub broken_by: String,
+    /// Images that the model was shown for it; 0 where that is the same for all.
+    pub evaluations: u32,
 }
 
 /// All attacked images of a trial.
@@ -84,7 +88,10 @@ pub(super) fn attack_all(
                 let cancel = input.cancel;
                 craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel })?
             }
-            None => add_noise(crafter, &pixels, batch, &budget, &objective, (input.seed, attack.name))?,
+            None => {
+                let named = (input.seed, attack.name, attack.method.distribution());
+                add_noise(crafter, &pixels, batch, &budget, &objective, named)?
+            }
         };
         let embedded = match answerer.as_deref_mut() {
             Some(answerer) => answerer.embed(&crafted.adversarial)?,
@@ -106,6 +113,8 @@ pub(super) fn attack_all(
                 start_loss,
                 loss,
                 broken: false,
+                broken_by: String::new(),
+                evaluations: 0,
             });
         }
         rows.extend_from_slice(embedded.as_slice());
@@ -158,11 +167,16 @@ fn add_noise(
     images: &[usize],
     budget: &Budget,
     objective: &Objective,
-    (seed, attack): (u64, &str),
+    (seed, attack, distribution): (u64, &str, Distribution),
 ) -> Result<Crafted, AttackError> {
     let (lower, upper) = budget.bounds(clean)?;
     let purpose = format!("noise/{attack}");
-    let adversarial = noise::uniform(clean, (&lower, &upper), budget.radii(), (seed, &purpose), images, 0);
+    let adversarial = match (distribution, budget.l2()) {
+        (Distribution::Uniform, None) => {
+            noise::uniform(clean, (&lower, &upper), budget.radii(), (seed, &purpose), images, 0)
+        }
+        _ => noise::in_region(clean, budget, distribution, (seed, &purpose), images),
+    };
     let embeddings = crafter.embed(&adversarial)?;
     let loss: Vec<f32> = (0..images.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
     Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss })
@@ -171,12 +185,12 @@ fn add_noise(
 /// Collects samples and the extremes that the checks want.
 pub(super) struct Tally<'a> {
     input: &'a TrialInput<'a>,
-    budget: &'a Budget,
+    budget: Budget,
     pub(super) attacked: Attacked,
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(input: &'a TrialInput<'a>, budget: &'a Budget, n: usize) -> Self {
+    pub(super) fn new(input: &'a TrialInput<'a>, budget: &Budget, n: usize) -> Self {
         let attacked = Attacked {
             embeddings: input.query_embeddings.select(&[]),
             samples: Vec::with_capacity(n),
@@ -188,7 +202,7 @@ impl<'a> Tally<'a> {
             highest: f32::NEG_INFINITY,
             loss_difference: 0.0,
         };
-        Self { input, budget, attacked }
+        Self { input, budget: budget.clone(), attacked }
     }
 
     fn compare_losses(&mut self, crafted: &Crafted, objective: &Objective, embeddings: &Embeddings) {
@@ -227,7 +241,8 @@ impl<'a> Tally<'a> {
         let pixels = |bytes: &[u8]| bytes.iter().map(|&b| f32::from(b) / 255.0).collect::<Vec<f32>>();
         found.byte_excess = found.byte_excess.max(self.budget.excess(clean, &pixels(&bytes)));
         let plain: Vec<f32> = adversarial.iter().map(|x| (x * 255.0).round() / 255.0).collect();
-        found.plain_byte_excess = found.plain_byte_excess.max(self.budget.excess(clean, &plain));
+        let excess = self.budget.excess(clean, &plain) / self.budget.rounding_factor(plain.len());
+        found.plain_byte_excess = found.plain_byte_excess.max(excess);
         if self.input.keep.contains(&image) {
             found.kept.push((image, bytes));
         }

@@ -15,15 +15,13 @@ impl TrialOutcome {
         row.dataset = input.images.id.clone();
         row.attack = attack.map_or("clean", |a| a.name).into();
         row.goal = attack.map_or("none".into(), |a| a.goal.to_string());
-        row.method = attack.map_or("none", |a| a.method.name()).into();
+        row.method = attack.map_or("none".into(), |a| a.method.label());
         row.side = attack.map_or("none", |a| side_word(a.side)).into();
         row.epsilon = attack.map_or("0".into(), |a| a.epsilon.to_string());
         row.epsilon_pixels = attack.map_or(0.0, |a| a.epsilon.nominal(&spec.std));
-        (row.steps, row.restarts) = match attack.map(|a| a.method) {
-            Some(Method::Pgd { steps, restarts, .. }) => (*steps as u32, *restarts as u32),
-            Some(Method::Fgsm { .. }) => (1, 1),
-            _ => (0, 0),
-        };
+        row.norm = attack.map_or("none".into(), |a| a.epsilon.norm().to_string());
+        row.steps = attack.map_or(0, |a| a.method.steps() as u32);
+        row.restarts = attack.map_or(0, |a| a.method.restarts() as u32);
         row.seed = input.seed;
         row.queries = self.queries.len() as u32;
         row.queries_available = input.queries_available as u32;
@@ -37,6 +35,7 @@ impl TrialOutcome {
         row.metrics = self.metrics.clone();
         row.linf_max = self.linf_max;
         row.l2_mean = self.l2_mean;
+        row.evaluations_mean = self.evaluations_mean;
         row.checks = self.checks.clone();
         row.provider = spec.provider.clone();
         row.error = None;

@@ -8,7 +8,7 @@ use crate::metric::kind::Scope;
 use crate::progress::Silent;
 use crate::record::Measurement;
 use crate::rng;
-use crate::suite::attack::{EpsilonList, RandomStart, Stop};
+use crate::suite::attack::{Distribution, EpsilonList, RandomStart, Stop};
 use crate::units::PixelAmount;
 
 /// Twelve classes of six 4 × 4 images: a class is a pattern, an image the pattern with noise.
@@ -147,7 +147,7 @@ fn attacks_break_what_works_clean_and_every_check_holds() {
     );
     assert!((row.linf_max.unwrap() - 24.0 / 255.0).abs() < 1e-6);
     assert_eq!(hit.kept.len(), 1, "4 is a query, 5 is not");
-    let noise = Method::Noise { epsilon: EpsilonList(vec![eight.clone()]) };
+    let noise = Method::Noise { epsilon: EpsilonList(vec![eight.clone()]), distribution: Distribution::Uniform };
     let (control, control_row) = bench.run(Some(attack(&single, &noise, &eight, Side::Query))).unwrap();
     assert!(checks::stronger_than_noise(&row, &control_row).unwrap().passed);
     let multi = Goal::MultiTarget { targets: 5, loss: Default::default() };
@@ -341,7 +341,7 @@ fn queries_that_are_broken_are_left_alone_and_stay_broken() {
     let (full, _) = bench.run(Some(attack(&never))).unwrap();
     let (hunted, row) = bench.run(Some(attack(&broken))).unwrap();
     assert!(hunted.checks.iter().all(|c| c.passed), "{:?}", hunted.checks);
-    assert_eq!(row.method, "pgd");
+    assert_eq!(row.method, "pgd-until-broken");
     let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
     assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
     for (full, hunted) in full.queries.iter().zip(&hunted.queries) {

@@ -33,7 +33,12 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn trial_text(trial: &TrialSpec) -> String {
     match (trial.epsilon(), &trial.goal) {
         (Some(epsilon), Some(goal)) => {
-            format!("{}: {goal} by {} at {epsilon}, crafted on {}", trial.attack, trial.method.name(), trial.crafted_on)
+            format!(
+                "{}: {goal} by {} at {epsilon}, crafted on {}",
+                trial.attack,
+                trial.method.label(),
+                trial.crafted_on
+            )
         }
         _ => trial.attack.clone(),
     }

@@ -1,13 +1,15 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
+mod fit;
 mod goal;
 mod method;
 mod radii;
 mod side;
 
 pub use branch::Branch;
+pub use fit::method_problems;
 pub use goal::{Goal, TargetLoss};
-pub use method::{Method, RandomStart, Stop};
+pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};
 pub use radii::EpsilonList;
 pub use side::Side;
