@@ -7,6 +7,7 @@ use anyhow::bail;
 
 use crate::cli::ReportArgs;
 use crate::record::{Run, folder};
+use crate::report::Extras;
 use crate::report::leaderboard::{self, Filter};
 use crate::report::terminal;
 
@@ -18,7 +19,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter { dataset: args.dataset.clone(), threat: args.threat.clone() };
     if let ([one], true) = (args.runs.as_slice(), filter == Filter::default()) {
         let run = folder::read(one)?;
-        let files = crate::report::write(&run, one, args.png)?;
+        let files = crate::report::write(&run, one, Extras { png: args.png, trend: None })?;
         super::print(&format!("{}\n", files.html.display()))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -7,7 +7,7 @@ use super::material::Material;
 use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{metrics, robustness};
+use super::{metrics, robustness, threat};
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
 pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
@@ -50,7 +50,7 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
     for (heading, tables) in sections.iter().filter(|(_, tables)| !tables.is_empty()) {
         out += &format!("## {heading}\n\n{}", tables.iter().map(rendered).collect::<String>());
     }
-    let threat = table::threat_model(summary);
+    let threat = threat::threat_model(summary);
     if !threat.is_empty() {
         out += "## What was attacked, and how\n\n";
         out += &threat.iter().map(|s| format!("- {}\n", escape(s))).collect::<String>();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::summary::Summary;
+use super::trend::Trend;
 use crate::record::{Measurement, QueryOutcome, Run};
 
 /// A run with everything that is worked out once and used by many parts.
@@ -14,12 +15,14 @@ pub struct Material<'a> {
     pub summary: Summary,
     /// Its per-query outcomes.
     pub outcomes: Outcomes<'a>,
+    /// The nights before it.
+    pub trend: Option<&'a Trend>,
 }
 
 impl<'a> Material<'a> {
     /// Groups and sorts a run once.
     pub fn of(run: &'a Run) -> Self {
-        Self { run, summary: Summary::of(run), outcomes: Outcomes::of_run(run) }
+        Self { run, summary: Summary::of(run), outcomes: Outcomes::of_run(run), trend: None }
     }
 }
 

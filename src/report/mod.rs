@@ -23,12 +23,15 @@ pub mod seed_mean;
 pub mod summary;
 pub mod table;
 pub mod terminal;
+pub mod threat;
+pub mod trend;
 mod words;
 
 pub use chart::{Chart, ChartError};
 pub use leaderboard::Board;
 pub use material::Material;
 pub use summary::Summary;
+pub use trend::Trend;
 
 /// A report could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +71,21 @@ pub struct ReportFiles {
     pub tables: Vec<PathBuf>,
 }
 
-/// Writes the report of a run into its folder; `png`: every chart as PNG too, so many times its size.
+/// What a report may have besides the run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras<'a> {
+    /// Every chart as PNG too, so many times its size.
+    pub png: Option<u32>,
+    /// The nights before this run.
+    pub trend: Option<&'a Trend>,
+}
+
+/// Writes the report of a run into its folder.
 ///
 /// # Errors
 /// [`ReportError`] naming the file or the picture; no file is ever half written.
-pub fn write(run: &Run, folder: &Path, png: Option<u32>) -> Result<ReportFiles, ReportError> {
-    let material = Material::of(run);
+pub fn write(run: &Run, folder: &Path, extras: Extras<'_>) -> Result<ReportFiles, ReportError> {
+    let material = Material { trend: extras.trend, ..Material::of(run) };
     let charts = chart::charts(&material)?;
     let mut files = ReportFiles {
         html: folder.join("report.html"),
@@ -82,7 +94,7 @@ pub fn write(run: &Run, folder: &Path, png: Option<u32>) -> Result<ReportFiles, 
         tables: vec![],
     };
     for chart in &charts {
-        files.charts.extend(write_chart(&chart.name, &chart.svg, folder, png)?);
+        files.charts.extend(write_chart(&chart.name, &chart.svg, folder, extras.png)?);
     }
     for (name, text) in latex::tables(&material) {
         files.tables.push(folder.join("tables").join(format!("{name}.tex")));

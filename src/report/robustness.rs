@@ -73,7 +73,7 @@ fn share(mean: &SeedMean) -> TableCell {
 
 /// recall@1 under the worst of all attacks with the same side and budget: per query, so never above any of them.
 pub fn worst_cases(material: &Material<'_>) -> Option<Table> {
-    let Material { run, summary, outcomes } = material;
+    let Material { run, summary, outcomes, .. } = material;
     let mut columns: Vec<(String, Vec<&Measurement>)> = Vec::new();
     let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for column in summary.conditions.iter().filter(|c| !c.is_clean() && c.epsilon_pixels > 0.0) {
@@ -109,7 +109,7 @@ pub fn worst_cases(material: &Material<'_>) -> Option<Table> {
 
 /// The area under recall@1 over the budgets of each attack, from the clean images to its largest budget.
 pub fn areas(material: &Material<'_>) -> Option<Table> {
-    let Material { run, summary, outcomes } = material;
+    let Material { run, summary, outcomes, .. } = material;
     let clean = &summary.conditions[summary.clean()?];
     let column = |family: &Vec<usize>| {
         let conditions = family.iter().map(|i| &summary.conditions[*i]);
@@ -137,7 +137,7 @@ pub fn areas(material: &Material<'_>) -> Option<Table> {
 
 /// Clean recall@1 of the classes that all models together serve worst, over all seeds, with macro and micro means.
 pub fn classes(material: &Material<'_>) -> Option<Table> {
-    let Material { run, summary, outcomes } = material;
+    let Material { run, summary, outcomes, .. } = material;
     let clean = &summary.conditions[summary.clean()?];
     let of_model = |model: &str| -> Vec<&QueryOutcome> {
         let trials = run.measurements.iter().filter(|m| m.model == model && m.error.is_none() && clean.matches(m));

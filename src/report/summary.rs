@@ -64,6 +64,11 @@ impl Condition {
         !self.is_clean() && !self.method.contains("noise") && self.chapter() != Chapter::Corruptions
     }
 
+    /// Whether the budget is a length over all pixels, which does not compare with one of each pixel.
+    pub fn is_l2(&self) -> bool {
+        self.epsilon.ends_with("L2")
+    }
+
     /// The section it belongs to.
     pub fn chapter(&self) -> Chapter {
         let begins = |text: &str, list: &[&str]| list.iter().any(|word| text.starts_with(word));
@@ -179,8 +184,7 @@ impl Chapter {
 const BLACK_BOX: [&str; 6] = ["noise", "square", "nes", "spsa", "gaussian", "rank"];
 
 /// How the goals of ranking attacks begin, in the record's words.
-const RANKING: [&str; 13] =
-    ["ranking", "query-", "candidate-", "ca", "qa", "tma", "es-", "es(", "ltm", "gtm", "gtt", "match", "push-top"];
+const RANKING: [&str; 9] = ["robrank", "ca+", "ca-", "qa+", "qa-", "tma", "es", "ltm", "gt"];
 
 /// recall@1 of one model under one condition, over its seeds.
 #[derive(Debug, Clone, PartialEq)]
@@ -254,12 +258,17 @@ impl Summary {
         clean().find(|(_, c)| c.answered_by == "main").or_else(|| clean().next()).map(|(i, _)| i)
     }
 
-    /// The column that the sentence is about: the largest budget of the first real attack that reaches it.
+    /// The column that the sentence is about: the largest budget of the first white-box attack that reaches it, L∞ before
+    /// L2; without one the same of any attack.
     pub fn strongest(&self) -> Option<usize> {
-        let adversarial = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial());
-        adversarial.fold(None, |best: Option<usize>, (i, c)| match best {
-            Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
-            _ => Some(i),
+        let white = |c: &Condition| c.chapter() < Chapter::Transfer;
+        let kinds: [&dyn Fn(&Condition) -> bool; 3] = [&|c| white(c) && !c.is_l2(), &white, &|_| true];
+        kinds.iter().find_map(|wanted| {
+            let own = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial() && wanted(c));
+            own.fold(None, |best: Option<usize>, (i, c)| match best {
+                Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
+                _ => Some(i),
+            })
         })
     }
 

@@ -310,49 +310,6 @@ pub fn training(run: &Run) -> Option<Table> {
     })
 }
 
-/// What was done, in words, one sentence per attack family.
-pub fn threat_model(summary: &Summary) -> Vec<String> {
-    summary.families().iter().map(|columns| threat(summary, columns)).collect()
-}
-
-/// What was done in one attack family, in words.
-pub(super) fn threat(summary: &Summary, columns: &[usize]) -> String {
-    let c = &summary.conditions[columns[0]];
-    let from = match c.method.as_str() {
-        "noise" => String::new(),
-        _ => format!("white box: gradients of branch {} of the exported ONNX file; ", c.crafted_on),
-    };
-    let budgets: Vec<&str> = columns.iter().map(|i| summary.conditions[*i].epsilon.as_str()).collect();
-    let wish = match c.goal.as_str() {
-        "single-target" => "each image is moved until its embedding lies on that of one image of another identity",
-        "untargeted" => "each embedding is moved away from its clean place, anywhere",
-        goal if goal.starts_with("multi-target") => {
-            "each embedding is moved towards images of several other identities at once"
-        }
-        _ => "no goal: the control that every attack must beat",
-    };
-    let who = match c.side.as_str() {
-        "query" => "only the query is perturbed, the gallery stays clean",
-        "all" => "queries and gallery are the same perturbed set",
-        _ => "who is perturbed is not recorded",
-    };
-    let how = match c.method.as_str() {
-        "pgd" => {
-            format!("projected gradient descent, {} steps, restarts: {}, best iterate kept", c.steps, c.restarts)
-        }
-        "fgsm" => "one signed gradient step".into(),
-        "noise" => "uniform noise".into(),
-        other => other.to_string(),
-    };
-    format!(
-        "{} ({}): {wish}; {who}; {how}; L∞ budget {} in pixel units; {from}answered by branch {}.",
-        c.attack,
-        c.goal,
-        budgets.join(", "),
-        c.answered_by
-    )
-}
-
 /// How the run was made; without times and threads, so that the same inputs give the same report.
 pub fn manifest(run: &Run) -> Table {
     let m = &run.manifest;

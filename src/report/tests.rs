@@ -61,11 +61,11 @@ fn assert_balanced(html: &str) {
 fn writing_twice_gives_the_same_bytes_whatever_the_clock_says() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut run = sample::run();
-    let files = write(&run, first.path(), Some(1)).unwrap();
+    let files = write(&run, first.path(), Extras { png: Some(1), trend: None }).unwrap();
     run.manifest.started_unix_s += 1000;
     run.manifest.stages.clear();
     run.manifest.threads = 64;
-    write(&run, second.path(), Some(1)).unwrap();
+    write(&run, second.path(), Extras { png: Some(1), trend: None }).unwrap();
     let mut names = vec![files.html, files.markdown];
     names.extend(files.charts);
     names.extend(files.tables);
@@ -75,7 +75,7 @@ fn writing_twice_gives_the_same_bytes_whatever_the_clock_says() {
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(other).unwrap(), "{}", path.display());
     }
     if let Some(folder) = std::env::var_os("MDPROP_KEEP_REPORT") {
-        write(&run, Path::new(&folder), None).unwrap();
+        write(&run, Path::new(&folder), Extras::default()).unwrap();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::attack::checks;
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
 use crate::record::{Check, Manifest, Measurement, Run, folder};
+use crate::report::Extras;
 use crate::suite::plan::Plan;
 use crate::suite::shards::Part;
 use crate::suite::wire::Expectation;
@@ -136,7 +137,7 @@ fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], unti
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {
-        outcome.report = Some(crate::report::write(&run, &outcome.folder, None)?.html);
+        outcome.report = Some(crate::report::write(&run, &outcome.folder, Extras::default())?.html);
     }
     outcome.run = Some(run);
     Ok(outcome)

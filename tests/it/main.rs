@@ -14,6 +14,8 @@ mod layering;
 mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
+#[cfg(feature = "train")]
+mod reports;
 mod repository;
 mod retrieval;
 mod setup;

@@ -11,7 +11,6 @@ use std::path::Path;
 struct Described {
     about: String,
     is_enum: bool,
-    kebab: bool,
     /// Every field may be left out, see the type's `Default`.
     all_default: bool,
     members: Vec<Member>,
@@ -54,7 +53,6 @@ fn read(sources: &[String]) -> BTreeMap<String, Described> {
                 let mut described = Described {
                     about: attributes.about.clone(),
                     is_enum,
-                    kebab: attributes.text.contains("kebab-case"),
                     all_default: attributes.text.contains("default)") && !is_enum,
                     members: members(body, &functions, is_enum, attributes.text.contains("kebab-case")),
                 };

@@ -54,6 +54,9 @@ pub fn charts(material: &Material<'_>) -> Result<Vec<Chart>, ChartError> {
     let caption = "recall@1 against the attack's budget; 0 is clean; bands are intervals.";
     let title = format!("recall@1 against the budget ({n})");
     add("epsilon", caption, (!panels.is_empty()).then(|| curves(&title, &panels)))?;
+    let panels = material.trend.map_or_else(Vec::new, |trend| trend.panels(summary));
+    let caption = "recall@1 over the nights; bands: the accepted value and the smallest change that fails a night.";
+    add("history", caption, (!panels.is_empty()).then(|| curves("Trend over the nights", &panels)))?;
     for (name, caption, svg) in ranking::charts(material) {
         add(name, &caption, Some(svg))?;
     }
@@ -117,7 +120,8 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
                 .chain(columns.iter().copied())
                 .filter_map(|c| {
                     let r = summary.recall(m, c).filter(|r| r.value.is_finite())?;
-                    let x = if Some(c) == clean { 0.0 } else { 255.0 * summary.conditions[c].epsilon_pixels };
+                    let unit = if first.is_l2() { 1.0 } else { 255.0 };
+                    let x = if Some(c) == clean { 0.0 } else { unit * summary.conditions[c].epsilon_pixels };
                     Some((x, 100.0 * r.value, 100.0 * r.low, 100.0 * r.high))
                 })
                 .collect();
@@ -136,7 +140,7 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
             } else {
                 format!("{}, {} → {}", first.attack, first.crafted_on, first.answered_by)
             },
-            x_axis: "budget ε in grey levels (of 255)".into(),
+            x_axis: if first.is_l2() { "budget ε, L2 length" } else { "budget ε in grey levels (of 255)" }.into(),
             y_axis: "recall@1 in %".into(),
             series: series.collect(),
             common_range: true,

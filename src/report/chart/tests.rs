@@ -103,12 +103,12 @@ fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
     let mut run = sample::run();
     for m in &mut run.measurements {
         match m.attack.as_str() {
-            "single" => (m.attack, m.goal) = (format!("raise-{}", m.steps), "query-raise".into()),
+            "single" => (m.attack, m.goal) = (format!("raise-{}", m.steps), "qa+(M=1)".into()),
             "multi" => m.method = "corruption".into(),
             _ => {}
         }
     }
-    let other = run.measurements.iter().filter(|m| m.goal == "query-raise").cloned().collect::<Vec<_>>();
+    let other = run.measurements.iter().filter(|m| m.goal == "qa+(M=1)").cloned().collect::<Vec<_>>();
     run.measurements.extend(other.into_iter().map(|m| crate::record::Measurement { attack: "lower".into(), ..m }));
     let material = Material::of(&run);
     let (names, rows) = ranking::ranking_rows(&material.summary);

@@ -12,8 +12,9 @@ use super::chart::Chart;
 use super::material::Material;
 use super::summary::{Chapter, Summary};
 use super::table::{self, Table};
+use super::trend::Trend;
 use super::words::escape;
-use super::{ReportError, metrics, robustness};
+use super::{ReportError, metrics, robustness, threat};
 
 mod appendix;
 mod board;
@@ -128,7 +129,8 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
     let geometry = shown("map") + &shown("shift") + &shown("densities") + &shown("spectrum");
     out.add("geometry", "Geometry of the embeddings", geometry + &unfolded(&metrics::geometry(run, summary)));
     out.add("checks", "Checks", tables(vec![table::checks(run), table::failed_checks(run)]));
-    out.add("history", "Drift and history", shown("history"));
+    let nights = material.trend.and_then(Trend::table);
+    out.add("history", "Drift and history", shown("history") + &tables(vec![nights]));
     out.add("trials", "Every trial", appendix::trials(material));
     let again = format!("<p>Make it again:</p><pre><code>{}</code></pre>\n", escape(&run.manifest.command));
     out.add("manifest", "How it was made", again + &rendered(&table::manifest(run)));
@@ -152,13 +154,20 @@ fn chapter_content(material: &Material<'_>, chapter: Chapter) -> String {
         return out + &own.iter().map(rendered).collect::<String>();
     }
     out += &rendered(&table::recall(summary, &columns));
-    out + &own.iter().map(|t| folded(&t.caption, &rendered(t))).collect::<String>()
+    let joined = |t: &Table| {
+        columns
+            .iter()
+            .map(|c| &summary.conditions[*c])
+            .any(|c| c.goal == "robrank" && t.caption.starts_with(&c.label()))
+    };
+    let show = |t: &Table| if joined(t) { rendered(t) } else { folded(&t.caption, &rendered(t)) };
+    out + &own.iter().map(show).collect::<String>()
 }
 
 fn threats(summary: &Summary, chapter: Chapter) -> Vec<String> {
     let families = summary.families();
     let own = families.iter().filter(|columns| summary.conditions[columns[0]].chapter() == chapter);
-    own.map(|columns| table::threat(summary, columns)).collect()
+    own.map(|columns| threat::threat(summary, columns)).collect()
 }
 
 /// The picture is ours and already escaped; the XML head, if any, has no place inside a page.
