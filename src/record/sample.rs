@@ -161,6 +161,7 @@ fn trial_rows(
             linf: epsilon_pixels as f32,
             l2: epsilon_pixels as f32 * 96.0,
             loss: rng.random::<f32>(),
+            score: None,
             broken_by: String::new(),
             evaluations: 0,
         });
@@ -264,7 +265,7 @@ fn arrows(index: usize, model: &str, level: f64) -> EmbeddingView {
     let arrow = |query: u32| {
         let from = spiral(f64::from(query) * 3.0, index);
         let to = [from[0] * 0.5 + 0.2, from[1] * 0.5 - 0.1];
-        Arrow { query, label: query / 10, from, to, flipped: query % 3 != 0 }
+        Arrow { query, label: query / 10, from, to, flipped: !query.is_multiple_of(3) }
     };
     EmbeddingView {
         trial: format!("t{index:02}0single{level:03}"),

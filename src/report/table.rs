@@ -126,6 +126,7 @@ fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &
             TableCell { detail: Some(span(r.low, r.high)), ..TableCell::new(share(r.value)) }
         }
         Some(r) => TableCell::new(share(r.value)),
+        None if cell.errors.is_empty() => TableCell::new("–"),
         None => TableCell::new("failed"),
     };
     for why in cell.failed_checks.iter().chain(&cell.errors) {

@@ -14,6 +14,7 @@ mod layering;
 mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
+mod ranking;
 #[cfg(feature = "train")]
 mod reports;
 mod repository;

@@ -9,7 +9,7 @@ use image::{ImageEncoder as _, RgbImage};
 
 use super::super::ReportError;
 use super::super::words::escape;
-use crate::record::{GalleryItem, Thumbnail};
+use crate::record::{GalleryItem, Run, Thumbnail};
 
 /// Neighbours shown of each query.
 const NEIGHBORS: usize = 5;
@@ -27,7 +27,8 @@ const LOSSLESS: u32 = 64;
 const BYTES: usize = 3_200_000;
 
 /// All stories, as many as fit; the rest is counted.
-pub(super) fn stories(items: &[GalleryItem]) -> Result<String, ReportError> {
+pub(super) fn stories(run: &Run) -> Result<String, ReportError> {
+    let items = &run.gallery;
     if items.is_empty() {
         return Ok(String::new());
     }
@@ -38,7 +39,8 @@ pub(super) fn stories(items: &[GalleryItem]) -> Result<String, ReportError> {
     );
     let (mut shown, mut bytes) = (0, 0);
     for item in items {
-        let text = story(item)?;
+        let known = run.measurements.iter().any(|m| m.trial == item.trial);
+        let text = story(item, known)?;
         if bytes + text.len() > BYTES {
             break;
         }
@@ -63,14 +65,13 @@ fn kind(item: &GalleryItem) -> &'static str {
     }
 }
 
-fn story(item: &GalleryItem) -> Result<String, ReportError> {
-    let mut out = format!(
-        "<article class=\"story\"><h3><a href=\"#t-{}\">{}, attack {}</a>, a query of class {}",
-        escape(&item.trial),
-        escape(&item.model),
-        escape(&item.attack),
-        escape(&item.clean.class)
-    );
+/// `known`: whether its trial is in the page, so that there is something to link to.
+fn story(item: &GalleryItem, known: bool) -> Result<String, ReportError> {
+    let mut title = format!("{}, attack {}", escape(&item.model), escape(&item.attack));
+    if known {
+        title = format!("<a href=\"#t-{}\">{title}</a>", escape(&item.trial));
+    }
+    let mut out = format!("<article class=\"story\"><h3>{title}, a query of class {}", escape(&item.clean.class));
     if !kind(item).is_empty() {
         let _ = write!(out, " <span class=\"kind\">({})</span>", kind(item));
     }
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn right_and_wrong_neighbours_differ_by_sign_and_frame() {
-        let text = story(&sample::run().gallery[0]).unwrap();
+        let text = story(&sample::run().gallery[0], true).unwrap();
         assert_eq!(text.matches("thumb same").count(), 4);
         assert_eq!(text.matches("thumb other").count(), 6);
         assert_eq!((text.matches("<b>✓ ").count(), text.matches("<b>✗ ").count()), (4, 6));
@@ -176,7 +177,7 @@ mod tests {
     fn a_picture_cut_short_is_an_error() {
         let mut item = sample::run().gallery.remove(0);
         item.clean.pixels.pop();
-        assert!(story(&item).unwrap_err().to_string().contains("wanted 3 × 48 × 48"));
+        assert!(story(&item, true).unwrap_err().to_string().contains("wanted 3 × 48 × 48"));
     }
 
     #[test]
@@ -189,9 +190,9 @@ mod tests {
         for picture in all.chain([&mut item.clean, &mut item.adversarial, &mut item.perturbation]) {
             picture.pixels.clone_from(&noisy);
         }
-        let text = story(&item).unwrap();
+        let text = story(&item, false).unwrap();
         assert!(text.contains("data:image/jpeg") && text.contains("width=\"96\""));
-        let all = stories(&vec![item; 60]).unwrap();
+        let all = stories(&Run { gallery: vec![item; 60], ..sample::run() }).unwrap();
         assert!(all.len() < BYTES + 1000, "{} bytes", all.len());
         assert!(all.contains(" more are in gallery.json"));
     }

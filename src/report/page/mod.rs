@@ -125,7 +125,7 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
         out.add(chapter.id(), chapter.title(), content);
     }
     out.add("curves", "Budget curves", shown("epsilon") + &shown("steps") + &tables(vec![robustness::areas(material)]));
-    out.add("pictures", "Pictures", gallery::stories(&run.gallery)?);
+    out.add("pictures", "Pictures", gallery::stories(run)?);
     let geometry = shown("map") + &shown("shift") + &shown("densities") + &shown("spectrum");
     out.add("geometry", "Geometry of the embeddings", geometry + &unfolded(&metrics::geometry(run, summary)));
     out.add("checks", "Checks", tables(vec![table::checks(run), table::failed_checks(run)]));
