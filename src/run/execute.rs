@@ -11,7 +11,7 @@ use super::settings::{Settings, Until};
 use super::shard::{self, PartDone, merge};
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
-use super::{environment, ers};
+use super::{demands, environment, ers};
 use crate::attack::checks;
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
@@ -77,6 +77,7 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
     let images = stages.time("data", || open_data(&plan, settings))?;
+    demands::check(&plan, &images)?;
     let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings, part.as_ref()))?;
     let mut outcome = Outcome {
         folder: out.clone(),
