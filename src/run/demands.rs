@@ -26,7 +26,9 @@ pub fn check(plan: &Plan, images: &ImageSet) -> Result<(), RunError> {
             let wanted = goal.other_identities();
             if wanted > others {
                 let remedy = match (&goal, others) {
-                    (_, 0) => "the goal needs labels that tell images apart; give every class a folder or label of its own",
+                    (_, 0) => {
+                        "the goal needs labels that tell images apart; give every class a folder or label of its own"
+                    }
                     (Goal::MultiTarget { .. }, _) => "lower targets",
                     _ => "use a data set with more classes",
                 };
