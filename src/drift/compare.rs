@@ -86,11 +86,13 @@ struct Outcome {
     /// Whether it is 0 or 1.
     hit: bool,
     /// Its value; `None` for a query that has none and is left out.
-    value: Box<dyn Fn(&QueryOutcome) -> Option<f64>>,
+    value: Value,
 }
 
+type Value = Box<dyn Fn(&QueryOutcome) -> Option<f64>>;
+
 /// The value of a query that something of its class can be found for.
-fn ranked(of: impl Fn(&QueryOutcome) -> f64 + 'static) -> Box<dyn Fn(&QueryOutcome) -> Option<f64>> {
+fn ranked(of: impl Fn(&QueryOutcome) -> f64 + 'static) -> Value {
     Box::new(move |q| (q.first_hit > 0).then(|| of(q)))
 }
 
