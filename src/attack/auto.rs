@@ -29,19 +29,18 @@ pub struct Member {
     pub route: Route,
 }
 
-/// Until the goal is there.
-fn misrank() -> Goal {
-    Goal::Untargeted {}
-}
-
 /// The members in their order. `others`: identities that every query can be moved to.
 pub fn members(others: usize) -> Vec<Member> {
     let apgd = || Route::Apgd { steps: AUTO_STEPS };
-    let goal = Goal::MultiTarget { targets: TARGETS.min(others).max(1), loss: TargetLoss::MeanDistance };
+    let goal = Goal::MultiTarget {
+        targets: TARGETS.min(others).max(1),
+        loss: TargetLoss::MeanDistance,
+        choice: Default::default(),
+    };
     vec![
-        Member { name: "apgd-misrank", goal: misrank(), route: apgd() },
+        Member { name: "apgd-misrank", goal: Goal::Misrank {}, route: apgd() },
         Member { name: "apgd-multi-target", goal, route: apgd() },
         Member { name: "apgd-untargeted", goal: Goal::Untargeted {}, route: apgd() },
-        Member { name: "square-misrank", goal: misrank(), route: Route::Square { queries: AUTO_QUERIES } },
+        Member { name: "square-misrank", goal: Goal::Misrank {}, route: Route::Square { queries: AUTO_QUERIES } },
     ]
 }

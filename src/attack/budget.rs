@@ -187,7 +187,7 @@ impl Schedule {
     /// [`BudgetError`]: no step, no run, or a step longer than the radius without `allow_overshoot`.
     pub fn resolve(method: &Method, goal: &Goal, epsilon: &Epsilon, std: &[f32]) -> Result<Option<Self>, BudgetError> {
         let radii = epsilon.per_channel(std);
-        let untargeted = matches!(goal, Goal::Untargeted {});
+        let untargeted = goal.is_flat_at_clean();
         let at_clean = || if untargeted { Start::Uniform(radii.clone()) } else { Start::Clean };
         if epsilon.norm() == Norm::L2 {
             return Ok(None);

@@ -104,6 +104,16 @@ pub fn no_collapse(mean_cosine: f64) -> Check {
     check("no-collapse", mean_cosine < COLLAPSE, detail)
 }
 
+/// ERS as the mean over images equals ERS of the ten scores. `of_scores`: `None` if one of them is undefined.
+pub fn ers_recomputed(of_images: f64, of_scores: Option<f64>) -> Check {
+    let difference = of_scores.map(|other| (of_images - other).abs());
+    let detail = match difference {
+        Some(difference) => format!("the mean over images and that of the ten scores differ by {difference:.1e}"),
+        None => "one of the ten scores is undefined".into(),
+    };
+    check("ers-recomputed", difference.is_some_and(|d| d < 1e-6), detail)
+}
+
 /// Every query that was asked for has an outcome.
 pub fn coverage(evaluated: usize, wanted: usize, available: usize) -> Check {
     check("coverage", evaluated == wanted, format!("{evaluated} of {wanted} queries evaluated, {available} available"))
@@ -167,6 +177,8 @@ mod tests {
             (targets_sound([(1, &[2u32, 3][..])]), targets_sound([(1, &[2u32, 2][..])])),
             (targets_sound([(1, &[2u32][..])]), targets_sound([(1, &[2u32, 1][..])])),
             (no_collapse(0.3), no_collapse(0.985)),
+            (ers_recomputed(33.3, Some(33.3)), ers_recomputed(33.3, Some(33.4))),
+            (ers_recomputed(33.3, Some(33.3)), ers_recomputed(33.3, None)),
             (coverage(9, 9, 20), coverage(8, 9, 20)),
         ];
         for (holds, fires) in pairs {

@@ -4,6 +4,7 @@
 
 mod attacked;
 mod hunted;
+pub mod ranked;
 mod retrieval;
 mod row;
 mod searched;
@@ -18,7 +19,7 @@ use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
 use crate::score;
-use crate::suite::attack::{Access, Goal, Method, Side};
+use crate::suite::attack::{Access, Goal, Method, RankingPart, Side};
 use crate::units::Epsilon;
 use attacked::Attacked;
 use retrieval::{Places, Sides};
@@ -87,7 +88,7 @@ pub struct TrialOutcome {
     pub recall: Vec<RecallAt>,
     /// Such queries.
     pub without_positive: usize,
-    /// Share of queries whose nearest image has a target's identity; `None` for clean and untargeted trials.
+    /// Share of queries whose nearest image has a target's identity; `None` if nobody is aimed at.
     pub success: Option<Estimate>,
     /// Mean Euclidean distance between clean and attacked embedding.
     pub shift: Option<Estimate>,
@@ -195,17 +196,27 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     let excluded = &places.own;
     let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
     let found = sides.search(places, Depth::PerQuery(&depths))?;
+    let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
     let target_ranks = match &attacked {
-        Some(attacked) if input.metrics.contains(&Metric::TargetRank) => sides.target_ranks(input, attacked, places)?,
+        Some(attacked) if has_success && input.metrics.contains(&Metric::TargetRank) => {
+            sides.target_ranks(input, attacked, places)?
+        }
         _ => vec![],
     };
-    let queries = outcomes(input, attacked.as_ref(), places, &found, &target_ranks);
+    let mut queries = outcomes(input, attacked.as_ref(), places, &found, &target_ranks);
+    let part = ranked::part_of(input);
+    let scores = match (part, &attacked) {
+        (Some(part), Some(attacked)) => ranked::score(part, input, attacked, places, &mut queries),
+        _ => vec![],
+    };
+    // An attacked candidate is searched for, it finds nothing.
+    let searches = !part.is_some_and(RankingPart::perturbs_candidate);
     let labels = &sides.query_labels;
     let ranks: Vec<u32> = queries.iter().map(|q| q.first_hit).collect();
     let without_positive = ranks.iter().filter(|&&rank| rank == 0).count();
     let with = ranks.len() - without_positive;
     let wanted = "at least 1; recall is undefined otherwise";
-    want("queries with another image of their class in the gallery", with, wanted, with > 0)?;
+    want("queries with another image of their class in the gallery", with, wanted, with > 0 || !searches)?;
     let clean = match &attacked {
         Some(_) => {
             // Lists are compared only where they must be equal.
@@ -215,17 +226,22 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
         }
         None => None,
     };
-    let targeted = queries.iter().any(|q| !q.targets.is_empty());
+    let targeted = has_success && queries.iter().any(|q| !q.targets.is_empty());
     let column = |value: fn(&QueryOutcome) -> f64| queries.iter().map(value).collect::<Vec<f64>>();
     let mean = |values: &[f64], metric: Metric| score::mean(values, labels, metric.about().range, input.seed);
     let l2 = column(|q| f64::from(q.l2));
     let attack_ran = attacked.is_some();
     Ok(TrialOutcome {
         recall: score::recall_at(input.ks, &ranks, labels, input.seed),
-        without_positive,
+        without_positive: if searches { without_positive } else { 0 },
         success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
         shift: if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None },
-        metrics: further(input, attacked.as_ref(), &sides, (places, &found, clean.as_deref(), &target_ranks)),
+        metrics: if searches {
+            let found = (places, &found[..], clean.as_deref(), &target_ranks[..]);
+            further(input, attacked.as_ref(), &sides, found).into_iter().chain(scores).collect()
+        } else {
+            scores
+        },
         linf_max: attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max)),
         l2_mean: attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64),
         evaluations_mean: queries.iter().any(|q| q.evaluations > 0).then(|| {
@@ -301,6 +317,7 @@ fn outcomes(
 ) -> Vec<QueryOutcome> {
     let deepest = input.ks.iter().copied().max().unwrap_or(1) as usize;
     let label = |image: usize| input.images.labels[image];
+    let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
     let outcome = |(i, found): (usize, &Found)| {
         let image = input.queries[i];
         let sample = attacked.map(|a| &a.samples[places.attacked[i]]);
@@ -318,12 +335,13 @@ fn outcomes(
                 .map(|&place| input.gallery[place as usize] as u32)
                 .collect(),
             targets: targets.iter().map(|&target| target as u32).collect(),
-            success: targets.iter().any(|&target| nearest == Some(label(target))),
+            success: has_success && targets.iter().any(|&target| nearest == Some(label(target))),
             target_rank: target_ranks.get(i).copied().unwrap_or(0),
             shift: sample.map_or(0.0, |s| s.shift),
             linf: sample.map_or(0.0, |s| s.linf),
             l2: sample.map_or(0.0, |s| s.l2),
             loss: sample.map_or(0.0, |s| s.loss),
+            score: None,
             broken_by: sample.map_or_else(String::new, |s| s.broken_by.clone()),
             evaluations: sample.map_or(0, |s| s.evaluations),
         }
@@ -346,7 +364,7 @@ fn run_checks(
     list.push(checks::budget_obeyed_in_8_bits(attacked.byte_excess, attacked.plain_byte_excess));
     list.push(checks::pixels_in_range(attacked.lowest, attacked.highest));
     list.push(checks::loss_recomputed(attacked.loss_difference));
-    if !matches!(attack.goal, Goal::Untargeted {}) {
+    if attack.goal.aims_at_others() {
         let identities: Vec<(u32, Vec<u32>)> =
             attacked.samples.iter().map(|s| (s.label, input.images.labels_of(&s.targets))).collect();
         list.push(checks::targets_sound(identities.iter().map(|(own, targets)| (*own, targets.as_slice()))));
@@ -361,8 +379,9 @@ fn run_checks(
         if attack.method.needs_gradient() {
             list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
         }
+        let keeps_last = matches!(attack.goal, Goal::Robrank(robrank) if robrank.quirks().last_iterate);
         // Who sees the ranking alone brings that down, not the loss.
-        if attack.method.access() == Access::Embedding {
+        if attack.method.access() == Access::Embedding && !keeps_last {
             list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
         }
     }

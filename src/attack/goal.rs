@@ -25,19 +25,17 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// Joins the target embeddings of `n` samples to the goal's loss.
+    /// The objective of a goal that is a sum of distances to these targets; what other goals look at besides is the
+    /// matter of [`Aim`](super::aim::Aim).
     ///
     /// # Shapes
     /// `targets`: `[n, T, d]`; for an untargeted goal the clean embeddings of the samples, `[n, 1, d]`.
     pub fn new(goal: &Goal, n: usize, targets: Vec<f32>) -> Self {
         let count = goal.targets();
         let (distance, weight) = match goal {
-            Goal::SingleTarget {} => (Distance::SquaredEuclidean, 1.0),
-            Goal::MultiTarget { loss: TargetLoss::MeanSquaredDistance, .. } => {
-                (Distance::SquaredEuclidean, 1.0 / count as f32)
-            }
             Goal::MultiTarget { loss: TargetLoss::MeanDistance, .. } => (Distance::Euclidean, 1.0 / count as f32),
             Goal::Untargeted {} => (Distance::SquaredEuclidean, -1.0),
+            _ => (Distance::SquaredEuclidean, 1.0 / count.max(1) as f32),
         };
         let (head, weights) = (LossHead::Weighted(distance), vec![weight; n * count]);
         Self { head, targets_per_sample: count, targets, weights, table: vec![], gallery: None }
@@ -88,7 +86,9 @@ mod tests {
     fn losses_match_their_formulas() {
         // f = (0, 0); targets (3, 4) and (0, 1): distances 5 and 1.
         let targets = vec![3.0, 4.0, 0.0, 1.0];
-        let multi = |loss| Objective::new(&Goal::MultiTarget { targets: 2, loss }, 1, targets.clone());
+        let multi = |loss| {
+            Objective::new(&Goal::MultiTarget { targets: 2, loss, choice: Default::default() }, 1, targets.clone())
+        };
         assert_eq!(multi(TargetLoss::MeanSquaredDistance).loss(0, &[0.0, 0.0]), 13.0);
         assert_eq!(multi(TargetLoss::MeanDistance).loss(0, &[0.0, 0.0]), 3.0);
         let single = Objective::new(&Goal::SingleTarget {}, 2, targets.clone());

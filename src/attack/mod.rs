@@ -3,6 +3,7 @@
 //! [`evaluate`] runs one trial; the others are its parts. Every draw is named by (suite seed, attack, data-set index), so
 //! that no result depends on batch size or threads and two models are attacked with the same targets and starts.
 
+pub mod aim;
 pub mod auto;
 pub mod budget;
 pub mod checks;
@@ -10,6 +11,7 @@ pub mod evaluate;
 pub mod goal;
 pub mod noise;
 pub mod pgd;
+pub mod ranking;
 pub mod region;
 pub mod route;
 pub mod search;

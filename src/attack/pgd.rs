@@ -27,9 +27,21 @@ pub struct Job<'a> {
     pub attack: &'a str,
     /// Looked at between steps.
     pub cancel: &'a Cancel,
+    /// Which iterate counts.
+    pub keep: Keep,
 }
 
-/// The best iterate of each sample.
+/// Which iterate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// The one with the lowest loss of all runs.
+    #[default]
+    Best,
+    /// The last one of the last run.
+    Last,
+}
+
+/// The iterate of each sample that counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Crafted {
     /// `[n, c, h, w]`.
@@ -38,11 +50,14 @@ pub struct Crafted {
     pub embeddings: Embeddings,
     /// Loss at the first iterate of the first run.
     pub start_loss: Vec<f32>,
-    /// Lowest loss seen.
+    /// Loss there.
     pub loss: Vec<f32>,
+    /// Embeddings of the iterate before the last step of the last run, `[n, d]`; absent if no step was taken.
+    pub penultimate: Option<Embeddings>,
 }
 
-/// Runs the schedule and keeps, per sample, the iterate with the lowest loss of all runs, first and last included.
+/// Runs the schedule and keeps, per sample, the iterate with the lowest loss of all runs, first and last included, or
+/// the last one.
 ///
 /// A zero budget gives exactly the clean pixels; no gradient is taken then.
 ///
@@ -54,12 +69,19 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
     if job.budget.is_zero() {
         let embeddings = encoder.embed(job.clean)?;
         let loss: Vec<f32> = (0..job.clean.len()).map(|i| job.objective.loss(i, embeddings.row(i)) as f32).collect();
-        return Ok(Crafted { adversarial: job.clean.clone(), embeddings, start_loss: loss.clone(), loss });
+        return Ok(Crafted {
+            adversarial: job.clean.clone(),
+            embeddings,
+            start_loss: loss.clone(),
+            loss,
+            penultimate: None,
+        });
     }
     let (lower, upper) = job.budget.bounds(job.clean)?;
     let n = job.clean.len();
     let step_size = job.schedule.step.repeat(n);
     let mut best: Option<Best> = None;
+    let mut penultimate = None;
     for restart in 0..job.schedule.restarts {
         let named = (job.seed, job.attack, job.images);
         let start = first_iterate(job.clean, (&lower, &upper), (job.budget, job.schedule), named, restart);
@@ -69,12 +91,17 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
             let evaluation = if step < job.schedule.steps { run.step(&step_size)? } else { run.evaluate()? };
             check_finite(&evaluation, job.images, step)?;
             let best = best.get_or_insert_with(|| Best::new(&start, &evaluation));
-            for sample in best.improve(&evaluation) {
+            let is_last = job.keep == Keep::Last && step == job.schedule.steps;
+            for sample in best.improve(&evaluation, is_last) {
                 run.copy_evaluated(sample, best.adversarial.image_mut(sample));
+            }
+            if step + 1 == job.schedule.steps {
+                penultimate = Some(evaluation.embeddings);
             }
         }
     }
-    best.map(Best::finish).ok_or(AttackError::Budget(super::budget::BudgetError::Zero { what: "restarts" }))
+    best.map(|best| best.finish(penultimate))
+        .ok_or(AttackError::Budget(super::budget::BudgetError::Zero { what: "restarts" }))
 }
 
 /// Where run `restart` begins.
@@ -122,9 +149,9 @@ impl Best {
         }
     }
 
-    /// Takes over lower losses; gives the samples whose pixels the caller must copy.
-    fn improve(&mut self, evaluation: &Evaluation) -> Vec<usize> {
-        let better: Vec<usize> = (0..self.loss.len()).filter(|&i| evaluation.loss[i] < self.loss[i]).collect();
+    /// Takes over lower losses, or `all`; gives the samples whose pixels the caller must copy.
+    fn improve(&mut self, evaluation: &Evaluation, all: bool) -> Vec<usize> {
+        let better: Vec<usize> = (0..self.loss.len()).filter(|&i| all || evaluation.loss[i] < self.loss[i]).collect();
         for &i in &better {
             self.loss[i] = evaluation.loss[i];
             self.embeddings[i * self.dim..(i + 1) * self.dim].copy_from_slice(evaluation.embeddings.row(i));
@@ -132,10 +159,11 @@ impl Best {
         better
     }
 
-    fn finish(self) -> Crafted {
+    fn finish(self, penultimate: Option<Embeddings>) -> Crafted {
         let shape = [self.loss.len(), self.dim];
         let embeddings = Embeddings::new(shape, self.embeddings).expect("one row for each sample");
-        Crafted { adversarial: self.adversarial, embeddings, start_loss: self.start_loss, loss: self.loss }
+        let (adversarial, start_loss, loss) = (self.adversarial, self.start_loss, self.loss);
+        Crafted { adversarial, embeddings, start_loss, loss, penultimate }
     }
 }
 

@@ -62,7 +62,7 @@ impl Route {
                 return Err(BudgetError::Zero { what });
             }
         }
-        let untargeted = matches!(goal, Goal::Untargeted {});
+        let untargeted = goal.is_flat_at_clean();
         let start = |wanted: &RandomStart| match wanted {
             RandomStart::None if untargeted => Start::Uniform(epsilon.per_channel(std)),
             RandomStart::None => Start::Clean,

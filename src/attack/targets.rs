@@ -44,6 +44,11 @@ impl TargetPool {
         Self { order, ranges }
     }
 
+    /// Gallery positions of an identity, ascending.
+    pub fn members(&self, label: u32) -> impl Iterator<Item = usize> {
+        self.ranges.get(&label).map_or(&[][..], |range| &self.order[range.clone()]).iter().copied()
+    }
+
     /// Draws `count` gallery positions of distinct identities, none of them `label`: each uniform over the images that
     /// remain.
     ///

@@ -52,7 +52,7 @@ pub fn run(args: &MetricsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn wanted(args: &MetricsArgs) -> anyhow::Result<Vec<Metric>> {
-    let of_embeddings = |metric: &Metric| !matches!(metric.scope(), Scope::Attack | Scope::Suite);
+    let of_embeddings = |metric: &Metric| !matches!(metric.scope(), Scope::Attack | Scope::Robrank | Scope::Suite);
     if args.metrics.is_empty() {
         return Ok(Metric::defaults().into_iter().filter(of_embeddings).collect());
     }

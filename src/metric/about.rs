@@ -3,6 +3,7 @@
 use super::kind::{Direction, Metric, Scope};
 
 mod lists;
+mod ranking;
 mod sets;
 
 /// Everything to know about a metric besides its code.
@@ -36,6 +37,7 @@ impl Metric {
             Scope::Clustering => sets::clustering(self),
             Scope::Geometry => sets::geometry(self),
             Scope::Attack | Scope::Suite => lists::attack(self),
+            Scope::Robrank => ranking::robrank(self),
         }
     }
 
@@ -46,6 +48,8 @@ impl Metric {
             Self::PiIntra | Self::PiInter | Self::PiRatio | Self::Alignment | Self::Uniformity => Scope::Geometry,
             Self::MeanCosine | Self::Rho(_) | Self::EffectiveRank => Scope::Geometry,
             Self::Success | Self::TargetRank | Self::Shift | Self::RecallDrop | Self::RetainedShare => Scope::Attack,
+            Self::CaPlus | Self::CaMinus | Self::QaPlus | Self::QaMinus | Self::Tma | Self::EsD => Scope::Robrank,
+            Self::EsR | Self::Ltm | Self::Gtm | Self::Gtt | Self::Ers => Scope::Robrank,
             Self::RobustRecallAt1 | Self::RobustnessArea => Scope::Suite,
             _ => Scope::Ranking,
         }
@@ -73,6 +77,7 @@ pub fn markdown() -> String {
         (Scope::Clustering, "Of a clustering"),
         (Scope::Geometry, "Of the embeddings"),
         (Scope::Attack, "Of an attack"),
+        (Scope::Robrank, "Of RobRank's attacks"),
         (Scope::Suite, "Of a suite"),
     ];
     for (scope, head) in heads {

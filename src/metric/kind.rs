@@ -66,6 +66,28 @@ pub enum Metric {
     RecallDrop,
     /// `retained-share`.
     RetainedShare,
+    /// `ca-plus`, published as CA+.
+    CaPlus,
+    /// `ca-minus`, published as CA−.
+    CaMinus,
+    /// `qa-plus`, published as QA+.
+    QaPlus,
+    /// `qa-minus`, published as QA−.
+    QaMinus,
+    /// `tma`.
+    Tma,
+    /// `es-d`, published as ES:D.
+    EsD,
+    /// `es-r`, published as ES:R.
+    EsR,
+    /// `ltm`.
+    Ltm,
+    /// `gtm`.
+    Gtm,
+    /// `gtt`.
+    Gtt,
+    /// `ers`.
+    Ers,
     /// `robust-recall@1`.
     RobustRecallAt1,
     /// `robustness-area`.
@@ -104,12 +126,14 @@ pub enum Scope {
     Geometry,
     /// Clean and attacked queries side by side.
     Attack,
+    /// RobRank's attacks; they measure it themselves, it is never asked for.
+    Robrank,
     /// Several attacks of a suite; always in the report, never asked for.
     Suite,
 }
 
 /// The names of those without a number of their own.
-const NAMES: [(Metric, &str); 29] = [
+const NAMES: [(Metric, &str); 40] = [
     (Metric::PrecisionAt1, "precision@1"),
     (Metric::RPrecision, "r-precision"),
     (Metric::MapAtR, "map@r"),
@@ -137,6 +161,17 @@ const NAMES: [(Metric, &str); 29] = [
     (Metric::Shift, "shift"),
     (Metric::RecallDrop, "recall-drop"),
     (Metric::RetainedShare, "retained-share"),
+    (Metric::CaPlus, "ca-plus"),
+    (Metric::CaMinus, "ca-minus"),
+    (Metric::QaPlus, "qa-plus"),
+    (Metric::QaMinus, "qa-minus"),
+    (Metric::Tma, "tma"),
+    (Metric::EsD, "es-d"),
+    (Metric::EsR, "es-r"),
+    (Metric::Ltm, "ltm"),
+    (Metric::Gtm, "gtm"),
+    (Metric::Gtt, "gtt"),
+    (Metric::Ers, "ers"),
     (Metric::RobustRecallAt1, "robust-recall@1"),
     (Metric::RobustnessArea, "robustness-area"),
 ];

@@ -5,6 +5,7 @@ pub mod breakdown;
 pub mod clustering;
 pub mod directions;
 pub mod eigenvalue;
+pub mod ers;
 pub mod groups;
 pub mod hubness;
 pub mod kind;

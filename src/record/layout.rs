@@ -203,6 +203,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("linf_pixels", single(|q| q.linf));
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
+    c.push("score", reals(rows, |q| q.score));
     c.push("broken_by", texts(rows, |q| &q.broken_by));
     c.push("evaluations", wholes(rows, |q| q.evaluations));
     c
@@ -215,6 +216,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
     // Columns that older files lack.
+    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
     let broken_by = if c.has("broken_by") { c.text("broken_by")?.to_vec() } else { vec![String::new(); c.rows()] };
     let evaluations = if c.has("evaluations") { c.whole("evaluations")?.to_vec() } else { vec![0; c.rows()] };
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
@@ -231,6 +233,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         linf: linf[i],
         l2: l2[i],
         loss: loss[i],
+        score: score[i],
         broken_by: broken_by[i].clone(),
         evaluations: evaluations[i],
     };

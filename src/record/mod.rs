@@ -37,12 +37,13 @@ pub struct Measurement {
     pub artefact: String,
     /// `clean` or the suite's name of the attack.
     pub attack: String,
-    /// `none`, `single-target`, `multi-target(5)`, `untargeted`.
+    /// `none`, `single-target`, `multi-target(5)`, `untargeted`, `misrank`, `same-identity(1)`, `ca+`, `qa-(M=5)` ...,
+    /// `robrank` for the row of ERS.
     pub goal: String,
     /// `none`, `pgd`, `fgsm`, `noise` ...; `pgd-until-broken` where a broken query is left alone, `square-by-rank` where only
     /// the ranking is seen.
     pub method: String,
-    /// `query`, `all`; `none` for clean.
+    /// `query`, `candidate`, `all`; `none` for clean.
     pub side: String,
     /// Branch whose gradients made the attack.
     pub crafted_on: String,
@@ -144,6 +145,9 @@ pub struct QueryOutcome {
     pub l2: f32,
     /// Final (best) loss of the attack.
     pub loss: f32,
+    /// Score of a ranking attack, in the unit of its metric (`ca-plus` ...); absent for every other trial. In a candidate
+    /// attack the image is searched for, so that it has no neighbours and no hit.
+    pub score: Option<f64>,
     /// The member of an ensemble that broke it (`apgd-misrank`); empty: none did, or the attack is no ensemble.
     pub broken_by: String,
     /// Images that the model was shown for it, probes and smaller radii of a curve included; 0 where that is the same for

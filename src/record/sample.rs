@@ -145,6 +145,7 @@ fn trial_rows(
             linf: epsilon_pixels as f32,
             l2: epsilon_pixels as f32 * 96.0,
             loss: rng.random::<f32>(),
+            score: None,
             broken_by: String::new(),
             evaluations: 0,
         });

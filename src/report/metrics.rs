@@ -9,7 +9,7 @@ use crate::record::{Estimate, Measurement, Run};
 /// What is measured of ranked lists and of attacks: one table for the clean images, then one for each attack at its
 /// largest budget.
 pub fn retrieval(run: &Run, summary: &Summary) -> Vec<Table> {
-    let wanted = |metric: Metric| matches!(metric.scope(), Scope::Ranking | Scope::Attack);
+    let wanted = |metric: Metric| matches!(metric.scope(), Scope::Ranking | Scope::Attack | Scope::Robrank);
     tables(run, summary, "retrieval", wanted)
 }
 

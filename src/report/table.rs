@@ -89,6 +89,7 @@ fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &
     let Some(cell) = cell else { return TableCell::new("–") };
     let mut out = match &cell.recall {
         Some(r) => TableCell { text: share(r.value), detail: Some(span(r.low, r.high)), marks: vec![] },
+        None if cell.errors.is_empty() => TableCell::new("–"),
         None => TableCell::new("failed"),
     };
     for why in cell.failed_checks.iter().chain(&cell.errors) {

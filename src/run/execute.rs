@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::RunError;
-use super::environment;
 use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
@@ -12,6 +11,7 @@ use super::settings::{Settings, Until};
 use super::shard::{self, PartDone, merge};
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
+use super::{environment, ers};
 use crate::attack::checks;
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
@@ -129,6 +129,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError
 /// What all trials together say, the record and the report.
 fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
     compare_with_noise(&mut run.measurements);
+    ers::add_rows(&mut run);
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {

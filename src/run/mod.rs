@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod environment;
+pub mod ers;
 pub mod execute;
 pub mod expect;
 mod foreign;

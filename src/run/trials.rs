@@ -21,7 +21,7 @@ use crate::metric::kind::Metric;
 use crate::progress::Silent;
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::score::Clustering;
-use crate::suite::attack::{Branch, Side};
+use crate::suite::attack::{Branch, Goal, RankingPart, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
@@ -127,6 +127,15 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
         done.push(stored);
     }
     Ok(done.split_off(strangers))
+}
+
+/// Whether a trial stands for its entry where one is enough: of RobRank's nine attacks the embedding shift, which draws
+/// nothing and perturbs a query.
+fn is_told(trial: &TrialSpec) -> bool {
+    match &trial.goal {
+        Some(Goal::Robrank(robrank)) => robrank.part() == Some(RankingPart::EmbeddingShift),
+        _ => true,
+    }
 }
 
 /// The trials that are measured together with one: all radii of its curve, ascending; else itself alone.
@@ -347,7 +356,8 @@ impl Session<'_> {
             && self.is_first_seed()
             // A curve is one search of many steps: its first radii would have to be repeated too.
             && !trial.method.is_curve()
-            && (trial.goal.is_none() || context.plan.is_strongest(trial));
+            && (trial.goal.is_none() || context.plan.is_strongest(trial))
+            && is_told(trial);
         if !wanted {
             return Ok(None);
         }
@@ -424,6 +434,7 @@ impl Session<'_> {
     ) -> Vec<GalleryItem> {
         let plan = self.context.plan;
         let told = trial.goal.is_some()
+            && is_told(trial)
             && self.is_first_seed()
             && trial.crafted_on == trial.answered_by
             && plan.is_strongest(trial);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Side, method_problems};
+use super::attack::{Goal, Robrank, Side, Stop, method_problems};
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
@@ -103,6 +103,7 @@ fn metric_problems(metrics: &[Metric], problems: &mut Vec<String>) {
         match metric {
             Metric::RecallAt(k) => problems.push(at(&format!("has a list of its own; write {k} into recall_at"))),
             Metric::Success | Metric::Shift => problems.push(at("is always measured; leave it out")),
+            other if other.scope() == Scope::Robrank => problems.push(at("is measured by goal.robrank; leave it out")),
             other if other.scope() == Scope::Suite => problems.push(at("is always in the report; leave it out")),
             _ => {}
         }
@@ -119,10 +120,42 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     {
         problems.push(at(format!("targets = {targets} is outside 1 to 1000")));
     }
+    if let Goal::SameIdentity { targets } = &attack.goal
+        && (*targets == 0 || *targets > 1000)
+    {
+        problems.push(at(format!("targets = {targets} is outside 1 to 1000")));
+    }
+    if let Goal::Robrank(robrank) = &attack.goal {
+        problems.extend(robrank_problems(robrank, attack).into_iter().map(at));
+    }
     if attack.crafted_on.is_empty() {
         problems.push(at("crafted_on is empty; leave it out to use the main branch".into()));
     }
     problems.extend(method_problems(&attack.method, &attack.goal, attack.side).into_iter().map(at));
+}
+
+fn robrank_problems(robrank: &Robrank, attack: &Attack) -> Vec<String> {
+    let mut problems = Vec::new();
+    let distinct: BTreeSet<_> = robrank.parts.iter().collect();
+    if robrank.parts.is_empty() {
+        problems.push("parts is empty; leave it out for all of RobRank's attacks".into());
+    }
+    if distinct.len() != robrank.parts.len() {
+        problems.push("a part stands twice in parts".into());
+    }
+    for (name, count) in [("w", robrank.w), ("m", robrank.m)] {
+        if count == 0 || count > 1000 {
+            problems.push(format!("{name} = {count} is outside 1 to 1000"));
+        }
+    }
+    if attack.method.stop() == Stop::Broken {
+        problems.push("stop = \"broken\" looks at recall@1, which is not what these attacks want; leave it out".into());
+    }
+    if attack.side != Side::Query {
+        problems
+            .push("RobRank perturbs one image at a time, as a query or as a candidate: write side = \"query\"".into());
+    }
+    problems
 }
 
 fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: &mut Vec<String>) {
@@ -142,7 +175,7 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     if expectation.attack == "clean" {
         return;
     }
-    match suite.attacks.iter().find(|a| a.name == expectation.attack) {
+    match expected_attack(suite, expectation) {
         None => problems.push(at("no such attack in this suite".into())),
         Some(attack) => {
             let radii: Vec<String> = attack.method.epsilons().iter().map(ToString::to_string).collect();
@@ -159,6 +192,13 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     }
 }
 
+/// The entry whose trial, or whose score of several trials, is expected.
+fn expected_attack<'a>(suite: &'a SuiteWire, expectation: &Expectation) -> Option<&'a Attack> {
+    let named = |a: &&Attack| a.parts().iter().any(|(name, _)| *name == expectation.attack);
+    let whole = |a: &&Attack| a.name == expectation.attack;
+    suite.attacks.iter().find(named).or_else(|| suite.attacks.iter().find(whole))
+}
+
 /// Whether the expected metric is measured where it is expected, and whether its bounds are possible.
 fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric: Metric) -> Vec<String> {
     let evaluation = &suite.evaluation;
@@ -166,7 +206,13 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
         return vec!["it belongs to several attacks together and is in the report; expect recall@1 of each".into()];
     }
     let mut problems = Vec::new();
+    let attack = expected_attack(suite, expectation);
+    let of_robrank = attack.is_some_and(|a| matches!(a.goal, Goal::Robrank(_)));
+    if metric.scope() == Scope::Robrank && !of_robrank {
+        return vec!["only RobRank's attacks have it".into()];
+    }
     let measured = match metric {
+        metric if metric.scope() == Scope::Robrank => true,
         Metric::RecallAt(k) => evaluation.recall_at.contains(&k),
         Metric::Success | Metric::Shift => true,
         other => evaluation.metrics.contains(&other),
@@ -175,7 +221,6 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
         let list = if let Metric::RecallAt(_) = metric { "recall_at" } else { "metrics" };
         problems.push(format!("it is not measured; add it to evaluation.{list}"));
     }
-    let attack = suite.attacks.iter().find(|a| a.name == expectation.attack);
     let of_set = matches!(metric.scope(), Scope::Geometry | Scope::Clustering);
     if of_set && attack.is_some_and(|a| a.side == Side::Query) {
         problems.push("the gallery stays clean under side = \"query\"; expect it under `clean`".into());
@@ -183,8 +228,8 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
     if metric.scope() == Scope::Attack && expectation.attack == "clean" {
         problems.push("only attacks have it".into());
     }
-    let untargeted = attack.is_some_and(|a| matches!(a.goal, Goal::Untargeted {}));
-    if matches!(metric, Metric::Success | Metric::TargetRank) && untargeted {
+    let aimless = attack.is_some_and(|a| !a.goal.has_success());
+    if matches!(metric, Metric::Success | Metric::TargetRank) && aimless {
         problems.push("an untargeted attack has no target".into());
     }
     let (low, high) = metric.about().range;

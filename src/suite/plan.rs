@@ -8,7 +8,7 @@ use super::attack::{Branch, Goal, Method, Side};
 use super::card::OnnxCard;
 use super::load::{ModelSource, SuiteError, read_model, read_suite};
 use super::recipe::Recipe;
-use super::wire::SuiteWire;
+use super::wire::{Attack, SuiteWire};
 use crate::digest::Digest;
 use crate::units::Epsilon;
 
@@ -130,12 +130,14 @@ impl Plan {
             if !branches.contains(&attack.answered_by) {
                 continue;
             }
-            for epsilon in attack.method.epsilons() {
+            let radii = attack.method.epsilons().iter();
+            for ((name, goal), epsilon) in attack.parts().iter().flat_map(|part| radii.clone().map(move |e| (part, e)))
+            {
                 for crafted_on in attack.crafted_on.iter().filter(|b| branches.contains(b)) {
                     trials.push(TrialSpec {
-                        attack: attack.name.clone(),
+                        attack: name.clone(),
                         side: Some(attack.side),
-                        goal: Some(attack.goal.clone()),
+                        goal: Some(goal.clone()),
                         method: attack.method.with_epsilons(vec![epsilon.clone()]),
                         crafted_on: *crafted_on,
                         answered_by: attack.answered_by,
@@ -152,9 +154,10 @@ impl Plan {
     /// Whether a trial has the largest radius of its attack.
     pub fn is_strongest(&self, trial: &TrialSpec) -> bool {
         let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);
-        let own = trial.epsilon().map(size);
-        let all = self.suite.attacks.iter().filter(|a| a.name == trial.attack).flat_map(|a| a.method.epsilons());
-        all.map(size).all(|other| own.is_some_and(|own| own >= other))
+        let radius = trial.epsilon().map(size);
+        let own = |a: &&Attack| a.parts().iter().any(|(name, _)| *name == trial.attack);
+        let all = self.suite.attacks.iter().filter(own).flat_map(|a| a.method.epsilons());
+        all.map(size).all(|other| radius.is_some_and(|radius| radius >= other))
     }
 }
 

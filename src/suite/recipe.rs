@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::attack::TargetChoice;
 use super::attack::TargetLoss;
 use super::loss::LossSpec;
 use crate::units::Epsilon;
@@ -134,16 +135,6 @@ pub enum Preset {
     Paper,
     /// The official code as published.
     Code,
-}
-
-/// Whose embeddings an adversary approaches during training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TargetChoice {
-    /// Images of other identities, the T of one image distinct (the paper).
-    OtherIdentity,
-    /// T independent random permutations of the half batch: an image may hit itself or its own class (the code).
-    Permutation,
 }
 
 /// Where adversarial pixels are clipped during training.

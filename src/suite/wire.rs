@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attack::{Branch, Goal, Method, Side};
+use super::attack::{Branch, Goal, Method, RankingPart, Robrank, Side};
 use super::dataset::DatasetSpec;
 use crate::metric::kind::Metric;
 
@@ -109,6 +109,23 @@ pub struct Attack {
     pub answered_by: Branch,
 }
 
+impl Attack {
+    /// Its trials' names and goals, but for radii and branches: itself, or one for each of RobRank's attacks, named
+    /// `name:ca+` and so on.
+    pub fn parts(&self) -> Vec<(String, Goal)> {
+        match &self.goal {
+            Goal::Robrank(robrank) => {
+                let part = |part: &RankingPart| {
+                    let goal = Goal::Robrank(Robrank { parts: vec![*part], ..robrank.clone() });
+                    (format!("{}:{}", self.name, part.word()), goal)
+                };
+                robrank.parts.iter().map(part).collect()
+            }
+            goal => vec![(self.name.clone(), goal.clone())],
+        }
+    }
+}
+
 fn main_only() -> Vec<Branch> {
     vec![Branch::Main]
 }
@@ -121,7 +138,7 @@ pub struct Expectation {
     pub metric: String,
     /// Model id.
     pub model: String,
-    /// Attack name, or `clean`.
+    /// Attack name, `name:ca+` for a part of RobRank's, or `clean`.
     pub attack: String,
     /// Which radius, as written in the attack; needed if it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]

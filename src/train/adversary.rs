@@ -119,7 +119,14 @@ impl Adversary {
         let difference = embeddings.unsqueeze(1) - targets; // [n, T, d]
         match self.quirks.target_loss {
             TargetLoss::MeanDistance => difference.norm_scalaropt_dim(2, [2i64], false).sum(Kind::Float),
-            TargetLoss::MeanSquaredDistance => difference.square().sum(Kind::Float),
+            // The two differ by the spread of the targets, which has no gradient.
+            TargetLoss::MeanSquaredDistance | TargetLoss::SquaredDistanceToMean => difference.square().sum(Kind::Float),
+            TargetLoss::SoftMin => {
+                let squared = difference.square().sum_dim_intlist([2i64].as_slice(), false, Kind::Float); // [n, T]
+                let mean = squared.mean_dim([1i64].as_slice(), true, Kind::Float).detach();
+                let softness = mean.clamp_min(1e-6) * TargetLoss::SOFTNESS;
+                -((-&squared / &softness).logsumexp([1i64].as_slice(), true) * softness).sum(Kind::Float)
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ mod layering;
 mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
+mod ranking;
 mod repository;
 mod retrieval;
 mod setup;

@@ -3,11 +3,11 @@
 use super::hunted::hunt_all;
 use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
+use crate::attack::aim::{Aim, Scene};
 use crate::attack::budget::{Budget, Schedule};
 use crate::attack::goal::Objective;
 use crate::attack::noise;
-use crate::attack::pgd::{Crafted, Job, craft};
-use crate::attack::targets::TargetPool;
+use crate::attack::pgd::{Crafted, Job, Keep, craft};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
 use crate::suite::attack::{Distribution, Goal, Method, Side, Stop};
@@ -65,28 +65,35 @@ pub(super) fn attack_all(
     {
         return hunt_all(crafter, answerer, (input, attack), (&budget, schedule), places);
     }
-    let pool = TargetPool::new(&input.images.labels_of(input.gallery));
     let answered = (input.query_embeddings, input.gallery_embeddings);
     let crafted_by = input.crafter_embeddings.unwrap_or(answered);
     let (list, clean, clean_by_crafter) = match attack.side {
         Side::Query => (input.queries, answered.0, crafted_by.0),
         Side::All => (input.gallery, answered.1, crafted_by.1),
     };
+    let aim = aim_at(input, attack, list, (clean_by_crafter, crafted_by.1));
+    let quirks = match attack.goal {
+        Goal::Robrank(robrank) => Some(robrank.quirks()),
+        _ => None,
+    };
+    let keep = if quirks.is_some_and(|q| q.last_iterate) { Keep::Last } else { Keep::Best };
+    let early_shift = quirks.is_some_and(|q| q.penultimate_shift);
     let mut tally = Tally::new(input, &budget, list.len());
     let mut rows: Vec<f32> = Vec::with_capacity(list.len() * clean.dim());
     for (number, batch) in list.chunks(input.batch_size).enumerate() {
         input.cancel.check()?;
         let first = number * input.batch_size;
-        let targets = draw_targets(input, attack, &pool, batch)?;
-        let embeddings = target_embeddings(input, attack.goal, &targets, (crafted_by.1, clean_by_crafter), first);
-        let objective = Objective::new(attack.goal, batch.len(), embeddings);
+        let aimed = first..first + batch.len();
+        let targets: Vec<Vec<usize>> = aimed.map(|i| aim.targets(i, attack.goal)).collect::<Result<_, _>>()?;
+        let objective = aim.objective(first, &targets, attack.goal)?;
         let pixels = input.images.images(batch);
         let crafted = match &schedule {
             Some(schedule) => {
                 let (seed, name) = (input.seed, attack.name);
                 let (clean, budget, objective) = (&pixels, &budget, &objective);
                 let cancel = input.cancel;
-                craft(crafter, Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel })?
+                let job = Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel, keep };
+                craft(crafter, job)?
             }
             None => {
                 let named = (input.seed, attack.name, attack.method.distribution());
@@ -101,7 +108,12 @@ pub(super) fn attack_all(
         let judged = if answerer.is_some() { &crafted.embeddings } else { &embedded };
         tally.compare_losses(&crafted, &objective, judged);
         for (i, &image) in batch.iter().enumerate() {
-            let shift = Distance::Euclidean.between(clean.row(first + i), embedded.row(i)) as f32;
+            let shift = match &crafted.penultimate {
+                Some(before) if early_shift => {
+                    Distance::Euclidean.between(clean_by_crafter.row(first + i), before.row(i))
+                }
+                _ => Distance::Euclidean.between(clean.row(first + i), embedded.row(i)),
+            } as f32;
             let targets = targets[i].iter().map(|&place| input.gallery[place]).collect();
             let (start_loss, loss) = (crafted.start_loss[i], crafted.loss[i]);
             tally.add(image, pixels.image(i), crafted.adversarial.image(i), |linf, l2| Sample {
@@ -129,36 +141,23 @@ pub(super) fn attack_all(
     Ok(tally.attacked)
 }
 
-/// Gallery positions of the targets of each image; empty lists for an untargeted goal.
-pub(super) fn draw_targets(
-    input: &TrialInput<'_>,
-    attack: &AttackInput<'_>,
-    pool: &TargetPool,
-    batch: &[usize],
-) -> Result<Vec<Vec<usize>>, AttackError> {
-    let count = if matches!(attack.goal, Goal::Untargeted {}) { 0 } else { attack.goal.targets() };
-    let draw = |&image: &usize| {
-        let label = input.images.labels[image];
-        Ok(pool.draw(input.seed, attack.name, image, label, count)?)
-    };
-    batch.iter().map(draw).collect()
-}
-
-/// `[n, T, d]`: clean embeddings of the targets, or of the images themselves for an untargeted goal.
-pub(super) fn target_embeddings(
-    input: &TrialInput<'_>,
-    goal: &Goal,
-    targets: &[Vec<usize>],
-    (gallery, own): (&Embeddings, &Embeddings),
-    first: usize,
-) -> Vec<f32> {
-    debug_assert_eq!(gallery.len(), input.gallery.len());
-    match goal {
-        Goal::Untargeted {} => (0..targets.len()).flat_map(|i| own.row(first + i).iter().copied()).collect(),
-        Goal::SingleTarget {} | Goal::MultiTarget { .. } => {
-            targets.iter().flatten().flat_map(|&place| gallery.row(place).iter().copied()).collect()
-        }
-    }
+/// How the images of a trial are aimed. `own`, `gallery`: clean embeddings by the crafting model, of the list and of the
+/// gallery.
+pub(super) fn aim_at<'a>(
+    input: &TrialInput<'a>,
+    attack: &AttackInput<'a>,
+    list: &'a [usize],
+    (own, gallery): (&'a Embeddings, &'a Embeddings),
+) -> Aim<'a> {
+    Aim::new(Scene {
+        seed: input.seed,
+        attack: attack.name,
+        labels: &input.images.labels,
+        list,
+        gallery: input.gallery,
+        own,
+        gallery_embeddings: gallery,
+    })
 }
 
 fn add_noise(
@@ -179,7 +178,7 @@ fn add_noise(
     };
     let embeddings = crafter.embed(&adversarial)?;
     let loss: Vec<f32> = (0..images.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
-    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss })
+    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss, penultimate: None })
 }
 
 /// Collects samples and the extremes that the checks want.

@@ -1,12 +1,11 @@
 //! The trial whose queries are left alone once they are broken; see [`survivors`](crate::attack::survivors).
 
-use super::attacked::{Attacked, Sample, Tally, draw_targets, target_embeddings};
+use super::attacked::{Attacked, Sample, Tally, aim_at};
 use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
+use crate::attack::aim::Aim;
 use crate::attack::budget::{Budget, Schedule};
-use crate::attack::goal::Objective;
 use crate::attack::survivors::{Ended, Hunt, Survivors, Victim, Victims};
-use crate::attack::targets::TargetPool;
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::encoder::{Distance, Encoder};
 use crate::metric::neighbors::{self, Depth, Search, search};
@@ -15,27 +14,18 @@ use crate::metric::neighbors::{self, Depth, Search, search};
 struct Queries<'a> {
     input: &'a TrialInput<'a>,
     attack: &'a AttackInput<'a>,
-    pool: TargetPool,
+    aim: Aim<'a>,
     /// Clean embeddings by the crafting model.
-    own: &'a Embeddings,
     gallery: &'a Embeddings,
     gallery_labels: Vec<u32>,
     /// Each query's own place in the gallery.
     places: &'a [Option<usize>],
 }
 
-impl Queries<'_> {
-    fn targets(&self, i: usize) -> Result<Vec<Vec<usize>>, AttackError> {
-        draw_targets(self.input, self.attack, &self.pool, &self.input.queries[i..=i])
-    }
-}
-
 impl Victims for Queries<'_> {
     fn load(&self, i: usize) -> Result<Victim, AttackError> {
         let image = self.input.queries[i];
-        let goal = self.attack.goal;
-        let embeddings = target_embeddings(self.input, goal, &self.targets(i)?, (self.gallery, self.own), i);
-        let objective = Objective::new(goal, 1, embeddings);
+        let objective = self.aim.objective_of(i, self.attack.goal)?;
         Ok(Victim { image, clean: self.input.images.images(&[image]), objective })
     }
 
@@ -67,8 +57,8 @@ pub(super) fn hunt_all(
     let answered = (input.query_embeddings, input.gallery_embeddings);
     let (own, gallery) = input.crafter_embeddings.unwrap_or(answered);
     let gallery_labels = input.images.labels_of(input.gallery);
-    let pool = TargetPool::new(&gallery_labels);
-    let queries = Queries { input, attack, pool, own, gallery, gallery_labels, places };
+    let aim = aim_at(input, attack, input.queries, (own, gallery));
+    let queries = Queries { input, attack, aim, gallery, gallery_labels, places };
     let n = input.queries.len();
     let hunt = Hunt {
         budget,
@@ -94,7 +84,7 @@ pub(super) fn hunt_all(
         for (i, query) in ended.iter().enumerate() {
             let judged = if answerer.is_some() { &query.embedding } else { embedded.row(i) };
             tally.compare_loss(query.loss, query.victim.objective.loss(0, judged));
-            let targets = queries.targets(query.query)?.concat().into_iter().map(|place| input.gallery[place]);
+            let targets = queries.aim.targets(query.query, attack.goal)?.into_iter().map(|place| input.gallery[place]);
             let sample = sample(query, targets.collect(), (answered.0.row(query.query), embedded.row(i)), input);
             tally.add(query.victim.image, query.victim.clean.image(0), &query.adversarial, sample);
             order.push(query.query);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{TrialInput, TrialOutcome};
 use crate::encoder::EncoderSpec;
 use crate::record::Measurement;
-use crate::suite::attack::{Method, Side};
+use crate::suite::attack::{Method, RankingPart, Side};
 
 impl TrialOutcome {
     /// Fills the columns of a row that this trial knows; model, suite, artefact and branch are the caller's.
@@ -16,7 +16,8 @@ impl TrialOutcome {
         row.attack = attack.map_or("clean", |a| a.name).into();
         row.goal = attack.map_or("none".into(), |a| a.goal.to_string());
         row.method = attack.map_or("none".into(), |a| a.method.label());
-        row.side = attack.map_or("none", |a| side_word(a.side)).into();
+        let candidate = super::ranked::part_of(input).is_some_and(RankingPart::perturbs_candidate);
+        row.side = attack.map_or("none", |a| if candidate { "candidate" } else { side_word(a.side) }).into();
         row.epsilon = attack.map_or("0".into(), |a| a.epsilon.to_string());
         row.epsilon_pixels = attack.map_or(0.0, |a| a.epsilon.nominal(&spec.std));
         row.norm = attack.map_or("none".into(), |a| a.epsilon.norm().to_string());

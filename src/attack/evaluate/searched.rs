@@ -7,16 +7,16 @@
 
 use std::sync::Arc;
 
-use super::attacked::{Attacked, Sample, Tally, draw_targets, target_embeddings};
+use super::attacked::{Attacked, Sample, Tally, aim_at};
 use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
+use crate::attack::aim::Aim;
 use crate::attack::auto;
 use crate::attack::budget::Budget;
 use crate::attack::goal::Objective;
 use crate::attack::region::Region;
 use crate::attack::route::Route;
 use crate::attack::search::{Found, Hunted, Leg, Search, Until, Victims};
-use crate::attack::targets::TargetPool;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
 use crate::metric::neighbors::{self, Depth, Search as Neighbors, search};
@@ -46,11 +46,10 @@ struct Stage {
 struct Targets<'a> {
     input: &'a TrialInput<'a>,
     attack: &'a AttackInput<'a>,
-    pool: TargetPool,
+    aim: Aim<'a>,
     /// Data-set indices of the attacked images.
     list: &'a [usize],
-    /// Their clean embeddings by the crafting model.
-    own: &'a Embeddings,
+    /// Clean embeddings by the crafting model.
     gallery: &'a Embeddings,
     gallery_labels: Vec<u32>,
     /// Each image's own place in the gallery.
@@ -58,11 +57,6 @@ struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    fn drawn(&self, i: usize, goal: &Goal) -> Result<Vec<Vec<usize>>, AttackError> {
-        let attack = AttackInput { goal, ..*self.attack };
-        draw_targets(self.input, &attack, &self.pool, &self.list[i..=i])
-    }
-
     fn found(
         &self,
         images: &[usize],
@@ -85,9 +79,7 @@ impl Targets<'_> {
 
 impl Victims for Targets<'_> {
     fn objective(&self, i: usize, goal: &Goal) -> Result<Objective, AttackError> {
-        let targets = self.drawn(i, goal)?;
-        let embeddings = target_embeddings(self.input, goal, &targets, (self.gallery, self.own), i);
-        Ok(Objective::new(goal, 1, embeddings))
+        self.aim.objective_of(i, goal)
     }
 
     fn broken(&self, images: &[usize], embeddings: &Embeddings) -> Result<Vec<bool>, AttackError> {
@@ -106,7 +98,7 @@ impl Victims for Targets<'_> {
     ) -> Result<Vec<f64>, AttackError> {
         let found = self.found(images, embeddings, depth)?;
         let score = |(found, &i): (&neighbors::Found, &usize)| {
-            let targets = self.drawn(i, goal)?.concat();
+            let targets = self.aim.targets(i, goal)?;
             let wanted: Vec<u32> = targets.iter().map(|&place| self.gallery_labels[place]).collect();
             let own = self.input.images.labels[self.list[i]];
             let (classes, sign) = if wanted.is_empty() { (vec![own], 1.0) } else { (wanted, -1.0) };
@@ -217,8 +209,8 @@ impl<'a> Trial<'a> {
             _ => Until::End,
         };
         let gallery_labels = input.images.labels_of(input.gallery);
-        let pool = TargetPool::new(&gallery_labels);
-        let victims = Targets { input, attack, pool, list, own, gallery: crafted_by.1, gallery_labels, places };
+        let aim = aim_at(input, attack, list, (own, crafted_by.1));
+        let victims = Targets { attack, input, aim, list, gallery: crafted_by.1, gallery_labels, places };
         Self { inputs, victims, until, access: attack.method.access(), clean }
     }
 
@@ -392,7 +384,7 @@ impl<'a> Trial<'a> {
     fn tally(&self, radius: &mut Radius<'_>, query: usize, settled: &Settled) -> Result<(), AttackError> {
         let input = &self.inputs[0];
         let image = self.victims.list[query];
-        let targets = self.victims.drawn(query, self.victims.attack.goal)?.concat();
+        let targets = self.victims.aim.targets(query, self.victims.attack.goal)?;
         let shift = Distance::Euclidean.between(self.clean.row(query), &settled.embedding) as f32;
         let clean = input.images.images(&[image]);
         let member = radius.stages.get(settled.stage).map_or("", |stage| &stage.member);

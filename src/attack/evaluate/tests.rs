@@ -73,7 +73,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let queries = (0..72).step_by(2).collect();
-        let metrics = Metric::all().into_iter().filter(|m| m.scope() != Scope::Suite).collect();
+        let metrics =
+            Metric::all().into_iter().filter(|m| !matches!(m.scope(), Scope::Suite | Scope::Robrank)).collect();
         let cancel = Cancel::default();
         Self { images: set(), all: (0..72).collect(), queries, batch_size: 7, metrics, cancel }
     }
@@ -150,7 +151,7 @@ fn attacks_break_what_works_clean_and_every_check_holds() {
     let noise = Method::Noise { epsilon: EpsilonList(vec![eight.clone()]), distribution: Distribution::Uniform };
     let (control, control_row) = bench.run(Some(attack(&single, &noise, &eight, Side::Query))).unwrap();
     assert!(checks::stronger_than_noise(&row, &control_row).unwrap().passed);
-    let multi = Goal::MultiTarget { targets: 5, loss: Default::default() };
+    let multi = Goal::MultiTarget { targets: 5, loss: Default::default(), choice: Default::default() };
     let (five, _) = bench.run(Some(attack(&multi, &pgd(&eight), &eight, Side::All))).unwrap();
     assert!(five.queries.iter().all(|q| q.targets.len() == 5));
     assert_eq!(five.kept.len(), 2, "on side `all` the gallery is attacked too");
@@ -183,7 +184,7 @@ fn a_zero_radius_gives_the_clean_outcomes_on_both_sides() {
 fn batch_size_and_threads_change_nothing_and_targets_are_the_same_for_all_models() {
     let mut bench = Bench::new();
     let four = levels(4);
-    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default(), choice: Default::default() };
     let method = pgd(&four);
     let spec = attack(&goal, &method, &four, Side::All);
     let (wanted, _) = bench.run(Some(spec)).unwrap();
@@ -304,7 +305,7 @@ fn another_model_may_answer() {
 fn refuses_what_does_not_fit_and_stops_when_asked() {
     let mut bench = Bench::new();
     let four = levels(4);
-    let many = Goal::MultiTarget { targets: 12, loss: Default::default() };
+    let many = Goal::MultiTarget { targets: 12, loss: Default::default(), choice: Default::default() };
     let method = pgd(&four);
     let text = |bench: &Bench, goal, side| bench.run(Some(attack(goal, &method, &four, side))).unwrap_err().to_string();
     assert!(
@@ -330,7 +331,7 @@ fn refuses_what_does_not_fit_and_stops_when_asked() {
 #[test]
 fn queries_that_are_broken_are_left_alone_and_stay_broken() {
     let epsilon = levels(20);
-    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default(), choice: Default::default() };
     let method = |stop| {
         let (epsilon, random_start) = (EpsilonList(vec![epsilon.clone()]), RandomStart::Uniform);
         Method::Pgd { epsilon, step_size: None, steps: 8, restarts: 2, random_start, allow_overshoot: false, stop }

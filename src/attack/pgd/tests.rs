@@ -39,6 +39,7 @@ fn run(encoder: &mut LinearEncoder, clean: &Images, goal: &Goal, epsilon: &Epsil
         seed: 7,
         attack: "test",
         cancel: &Cancel::default(),
+        keep: Default::default(),
     };
     craft(encoder, job).unwrap()
 }
@@ -85,7 +86,7 @@ fn a_zero_budget_gives_the_clean_pixels() {
 fn restarts_and_radius_never_weaken_and_the_batch_does_not_matter() {
     let mut encoder = LinearEncoder::random(SHAPE, 6, true, 3).unwrap();
     let clean = batch(6, 4);
-    let goal = Goal::MultiTarget { targets: 3, loss: Default::default() };
+    let goal = Goal::MultiTarget { targets: 3, loss: Default::default(), choice: Default::default() };
     let four = Epsilon::Pixels(PixelAmount::grey_levels(4));
     for start in [RandomStart::None, RandomStart::Uniform] {
         let one = run(&mut encoder, &clean, &goal, &four, &method(&four, 4, 1, start.clone()));
@@ -128,6 +129,7 @@ fn a_loss_that_is_not_finite_names_the_image() {
         seed: 1,
         attack: "test",
         cancel: &Cancel::default(),
+        keep: Default::default(),
     };
     let message = craft(&mut encoder, job).unwrap_err().to_string();
     assert!(message.starts_with("image 41: loss at step 0 is inf"), "{message}");

@@ -41,7 +41,7 @@ impl Victims for World {
     fn load(&self, i: usize) -> Result<Victim, AttackError> {
         let n = self.clean.len();
         let targets = [(i + 1) % n, (i + 2) % n].map(|t| self.embeddings.row(t)).concat();
-        let goal = Goal::MultiTarget { targets: 2, loss: Default::default() };
+        let goal = Goal::MultiTarget { targets: 2, loss: Default::default(), choice: Default::default() };
         Ok(Victim { image: 100 + i, clean: self.clean[i].clone(), objective: Objective::new(&goal, 1, targets) })
     }
 

@@ -133,7 +133,7 @@ fn estimation_problems(estimation: &Estimation, problems: &mut Vec<String>) {
 }
 
 fn auto_problems(goal: &Goal, side: Side, problems: &mut Vec<String>) {
-    if !matches!(goal, Goal::Untargeted {}) {
+    if !matches!(goal, Goal::Misrank {} | Goal::Untargeted {}) {
         problems.push(format!(
             "method auto brings its goals along and asks who loses recall@1; write goal.misrank = {{}} instead of {goal}"
         ));
@@ -147,7 +147,7 @@ fn ranking_problems(depth: usize, goal: &Goal, side: Side, problems: &mut Vec<St
     if depth == 0 || depth > 1000 {
         problems.push(format!("access.ranking = {depth} is outside 1 to 1000"));
     }
-    if !matches!(goal, Goal::SingleTarget {} | Goal::MultiTarget { .. } | Goal::Untargeted {}) {
+    if !matches!(goal, Goal::SingleTarget {} | Goal::MultiTarget { .. } | Goal::Untargeted {} | Goal::Misrank {}) {
         problems.push(format!(
             "a ranking does not show the loss of goal {goal}; take misrank, untargeted, single-target or multi-target"
         ));

@@ -5,11 +5,13 @@ mod fit;
 mod goal;
 mod method;
 mod radii;
+mod robrank;
 mod side;
 
 pub use branch::Branch;
 pub use fit::method_problems;
-pub use goal::{Goal, TargetLoss};
+pub use goal::{Goal, TargetChoice, TargetLoss};
 pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};
 pub use radii::EpsilonList;
+pub use robrank::{RankingPart, ResolvedQuirks, Robrank, RobrankQuirks};
 pub use side::Side;
