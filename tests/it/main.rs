@@ -19,6 +19,7 @@ mod repository;
 mod retrieval;
 mod setup;
 mod shards;
+mod strength;
 mod verify;
 
 /// The program, to be run in the repository's root.
