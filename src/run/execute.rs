@@ -141,8 +141,10 @@ fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], unti
 
 /// Adds to every attack the check that it does at least what noise of the same radius does to the same model.
 fn compare_with_noise(measurements: &mut [Measurement]) {
-    let noise: Vec<Measurement> = measurements.iter().filter(|m| m.method == "noise").cloned().collect();
-    for attack in measurements.iter_mut().filter(|m| m.error.is_none() && m.method != "noise" && m.attack != "clean") {
+    let noise: Vec<Measurement> = measurements.iter().filter(|m| m.method.ends_with("noise")).cloned().collect();
+    for attack in
+        measurements.iter_mut().filter(|m| m.error.is_none() && !m.method.ends_with("noise") && m.attack != "clean")
+    {
         let found: Vec<Check> =
             noise.iter().filter_map(|control| checks::stronger_than_noise(attack, control)).collect();
         attack.checks.extend(found);

@@ -6,6 +6,7 @@ to its nearest gallery image, the query's own image left out. Then "misclassifie
 and their losses push in the right direction. All 288 drawings are queries and gallery at once.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -177,9 +178,12 @@ def main():
         name: round(recall(net, checked(pixels, x, norm, radius), labels), 3) for name, (norm, radius, x) in black.items()
     }
     found["versions"] = {"torch": torch.__version__, "torchattacks": torchattacks.__version__, "foolbox": foolbox.__version__}
-    json.dump(found, sys.stdout, indent=1)
-    print()
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    # torchattacks talks on stdout.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = main()
+    json.dump(found, sys.stdout, indent=1)
+    print()
