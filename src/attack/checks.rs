@@ -1,4 +1,15 @@
 //! Soundness checks: each measures one thing that must hold, says what it measured, and travels with the number.
+//!
+//! What each name means and what to do where it fails is in [`soundness`](crate::suite::soundness).
+
+mod across;
+mod model;
+
+pub use across::{Knowledge, across, knowledge};
+pub use model::{
+    gradient_finite, gradient_matches_differences, gradient_not_zero, huge_budget_breaks, more_steps_change_little,
+    saved_pictures_agree, two_runs_equal,
+};
 
 use crate::record::{Check, Measurement};
 

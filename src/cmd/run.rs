@@ -14,6 +14,10 @@ use crate::run::progress::Console;
 use crate::run::settings::Settings;
 pub use crate::run::settings::Until;
 use crate::run::shard::PartDone;
+use crate::suite::soundness::{self, Weight};
+
+/// Rows that are named for each check that failed.
+const PLACES: usize = 5;
 
 /// Runs a suite up to a point.
 ///
@@ -109,14 +113,37 @@ fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));
         let _ = writeln!(text, "expected {}: measured {measured}, {mark}", verdict.expected);
     }
-    for (place, check) in outcome.failed_checks() {
-        let _ = writeln!(text, "check failed: {} of {place}: {}", check.name, check.detail);
-    }
+    text += &failed_checks(outcome);
     let _ = match &outcome.report {
         Some(html) => writeln!(text, "\nreport: {}", html.display()),
         None => writeln!(text, "\nresults: {}", outcome.folder.display()),
     };
     super::print(&text)
+}
+
+/// Each check that did not hold, once: where it failed, what it means and what to do.
+fn failed_checks(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let all: Vec<_> = outcome.failed_checks().collect();
+    let mut told: Vec<&str> = Vec::new();
+    for (_, check, weight) in &all {
+        if told.contains(&check.name.as_str()) {
+            continue;
+        }
+        told.push(&check.name);
+        let what = if *weight == Weight::Fatal { "check failed" } else { "check did not hold (a warning)" };
+        let places: Vec<_> = all.iter().filter(|(_, other, _)| other.name == check.name).collect();
+        for (place, other, _) in places.iter().take(PLACES) {
+            let _ = writeln!(text, "{what}: {} of {place}: {}", other.name, other.detail);
+        }
+        if places.len() > PLACES {
+            let _ = writeln!(text, "  and {} further rows", places.len() - PLACES);
+        }
+        if let Some(about) = soundness::about(&check.name) {
+            let _ = writeln!(text, "  should hold: {}\n  what to do: {}", about.holds, about.otherwise);
+        }
+    }
+    text
 }
 
 fn terminal_width() -> usize {

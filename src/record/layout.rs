@@ -86,6 +86,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("goal", texts(rows, |m| &m.goal));
     c.push("method", texts(rows, |m| &m.method));
     c.push("side", texts(rows, |m| &m.side));
+    c.push("crafted_by", texts(rows, |m| &m.crafted_by));
     c.push("crafted_on", texts(rows, |m| &m.crafted_on));
     c.push("answered_by", texts(rows, |m| &m.answered_by));
     c.push("epsilon", texts(rows, |m| &m.epsilon));
@@ -133,6 +134,8 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
     let mut rows = Vec::with_capacity(c.rows());
     for row in 0..c.rows() {
         let text = |name: &str| c.text(name).map(|values| values[row].clone());
+        // Columns that older files lack.
+        let text_or_empty = |name: &str| c.text(name).map_or_else(|_| String::new(), |values| values[row].clone());
         let whole = |name: &str| c.whole(name).map(|values| values[row]);
         let at = |(k, values): &(u32, Vec<Option<Estimate>>)| values[row].map(|estimate| RecallAt { k: *k, estimate });
         // A metric that a row does not have has neither a value nor a note.
@@ -158,6 +161,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             goal: text("goal")?,
             method: text("method")?,
             side: text("side")?,
+            crafted_by: text_or_empty("crafted_by"),
             crafted_on: text("crafted_on")?,
             answered_by: text("answered_by")?,
             epsilon: text("epsilon")?,

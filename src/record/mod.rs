@@ -45,7 +45,10 @@ pub struct Measurement {
     pub method: String,
     /// `query`, `candidate`, `all`; `none` for clean.
     pub side: String,
-    /// Branch whose gradients made the attack.
+    /// Model whose gradients made the attack, as `id` or `id seed N`; empty: the one that answers.
+    #[serde(default)]
+    pub crafted_by: String,
+    /// Branch whose gradients made the attack; `worst` for a row that takes each query's worst of several.
     pub crafted_on: String,
     /// Branch that answered.
     pub answered_by: String,
@@ -95,6 +98,13 @@ pub struct Measurement {
     pub error: Option<String>,
 }
 
+impl Measurement {
+    /// Whether another model crafted what this one answers.
+    pub fn is_transfer(&self) -> bool {
+        !self.crafted_by.is_empty()
+    }
+}
+
 /// The outcome of a soundness check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -109,11 +119,13 @@ pub struct Check {
 impl Check {
     /// Name of the check that the gradient is that of the model and not a straight-through one.
     pub const GRADIENT_EXACT: &'static str = "gradient-exact";
+    /// Name of the check that the branch that answers was attacked with its own gradient.
+    pub const DEPLOYED_BRANCH: &'static str = "deployed-branch-attacked";
 
     /// Whether it says how a number was made rather than that something is wrong. A label marks the number wherever it is
     /// shown, but fails no run: the user asked for it.
     pub fn is_label(&self) -> bool {
-        self.name == Self::GRADIENT_EXACT
+        [Self::GRADIENT_EXACT, Self::DEPLOYED_BRANCH].contains(&self.name.as_str())
     }
 }
 

@@ -162,6 +162,7 @@ fn trial_rows(
         goal: goal.into(),
         method: if attacked { "pgd" } else { "none" }.into(),
         side: if attacked { "query" } else { "none" }.into(),
+        crafted_by: String::new(),
         crafted_on: "main".into(),
         answered_by: "main".into(),
         epsilon: if attacked { format!("{level}/255") } else { "0".into() },

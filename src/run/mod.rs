@@ -14,6 +14,7 @@ pub mod progress;
 pub mod queries;
 pub mod settings;
 pub mod shard;
+pub mod soundness;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;

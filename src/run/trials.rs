@@ -9,8 +9,10 @@ use super::models::{OnnxFile, ReadyModel};
 use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
+use super::soundness::{self, Probed};
 use super::store::{StoredTrial, TrialStore};
 use crate::attack::evaluate::{AttackInput, TrialInput, TrialOutcome, embed_all, run_curve, run_trial};
+use crate::attack::probe::Subject;
 use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
@@ -68,7 +70,7 @@ impl TrialContext<'_> {
 }
 
 /// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 3;
+const TRIAL_VERSION: u32 = 4;
 
 /// Everything that can change an outcome of a trial.
 #[derive(Serialize)]
@@ -97,7 +99,7 @@ struct Identity<'a> {
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
 /// error.
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
-    let mut session = Session { context, model, opened: BTreeMap::new() };
+    let mut session = Session { context, model, opened: BTreeMap::new(), probed: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
     let trials = context.plan.trials(&model.branches());
@@ -202,6 +204,8 @@ struct Session<'a> {
     context: &'a TrialContext<'a>,
     model: &'a ReadyModel,
     opened: BTreeMap<Branch, Opened>,
+    /// What was found about each branch's answers and gradient.
+    probed: BTreeMap<Branch, Probed>,
 }
 
 impl Session<'_> {
@@ -304,6 +308,9 @@ impl Session<'_> {
                 for (((trial, digest), input), outcome) in group.iter().zip(&inputs).zip(outcomes) {
                     let mut row = self.labels(trial);
                     outcome.write_into(input, crafter.encoder.spec(), &mut row);
+                    let own = (&crafter.queries, &crafter.gallery);
+                    let encoders = (&mut crafter.encoder, answerer.as_mut().map(|opened| &mut opened.encoder));
+                    row.checks.extend(self.soundness(trial, input, &outcome, own, encoders)?);
                     stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder))?);
                 }
             }
@@ -321,6 +328,36 @@ impl Session<'_> {
         }
         self.opened.insert(trial.crafted_on, crafter);
         Ok(stored)
+    }
+
+    /// The checks of the models that made a number, and of the number made in another way.
+    fn soundness(
+        &mut self,
+        trial: &TrialSpec,
+        input: &TrialInput<'_>,
+        outcome: &TrialOutcome,
+        (query_embeddings, gallery_embeddings): Pair<'_>,
+        (encoder, answerer): (&mut OnnxEncoder, Option<&mut OnnxEncoder>),
+    ) -> Result<Vec<Check>, RunError> {
+        let TrialContext { plan, images, queries, settings, .. } = self.context;
+        let subject = Subject {
+            images,
+            queries: &queries.chosen,
+            query_embeddings,
+            gallery: &images.split.test,
+            gallery_embeddings,
+            seed: plan.suite.seed,
+            cancel: &settings.cancel,
+        };
+        let probed = self.probed.entry(trial.crafted_on).or_default();
+        let mut found = probed.checks(encoder, &subject, trial.method.needs_gradient())?;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        if deployed && trial.side == Some(Side::Query) && self.is_first_seed() && plan.is_strongest(trial) {
+            found.extend(soundness::more_steps(encoder, input, &outcome.queries)?);
+        }
+        let answerer = answerer.unwrap_or(encoder);
+        found.extend(soundness::saved_pictures(answerer, input, &outcome.kept, &outcome.queries)?);
+        Ok(found)
     }
 
     /// A finished trial with what only the run can say of it.

@@ -54,6 +54,7 @@ pub fn suite_problems(suite: &SuiteWire) -> Vec<String> {
         }
         attack_problems(attack, &mut problems);
     }
+    problems.extend(suite.checks.problems());
     for expectation in &suite.expectations {
         expectation_problems(suite, expectation, &mut problems);
     }

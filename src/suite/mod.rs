@@ -12,4 +12,5 @@ pub mod loss;
 pub mod plan;
 pub mod recipe;
 pub mod shards;
+pub mod soundness;
 pub mod wire;
