@@ -1,3 +1,5 @@
+mod searched;
+
 use std::sync::Arc;
 
 use super::*;
