@@ -87,6 +87,7 @@ fn measure_again(
         started_unix_s: tonight.manifest.started_unix_s,
         shard: None,
         only: Some(keys),
+        trial: None,
         until: Until::Measured,
         observer: &console,
         cancel,
@@ -113,6 +114,7 @@ fn with_trials(run: &Run, again: Run) -> Run {
         queries: kept.chain(again.queries.iter().cloned()).collect(),
         training: vec![],
         gallery: vec![],
+        views: vec![],
     }
 }
 

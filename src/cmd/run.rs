@@ -6,14 +6,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
+use crate::progress::Observer as _;
 use crate::report::summary::Summary;
-use crate::report::terminal::{self, Style};
+use crate::report::terminal;
 use crate::run::environment::program_version;
 use crate::run::execute::{self, Outcome, execute};
+use crate::run::profile::Profile;
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
 pub use crate::run::settings::Until;
 use crate::run::shard::PartDone;
+use crate::suite::soundness::{self, Weight};
+
+/// Rows that are named for each check that failed.
+const PLACES: usize = 5;
 
 /// Runs a suite up to a point.
 ///
@@ -22,6 +28,7 @@ use crate::run::shard::PartDone;
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
     let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
+    let profile = Profile::new(&console);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
         data: args.folders.data.clone(),
@@ -40,11 +47,13 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         started_unix_s: started,
         shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
         only: None,
+        trial: args.trial.clone(),
         until,
-        observer: &console,
+        observer: if args.profile { &profile } else { &console },
         cancel,
     };
     let outcome = execute(&args.suite, &settings)?;
+    profile.lines().iter().for_each(|line| console.say(line));
     report(args.json, &outcome)?;
     Ok(ExitCode::from(outcome.exit_code()))
 }
@@ -103,16 +112,15 @@ fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
         });
         return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
     }
-    let style = Style { width: terminal_width(), colour: use_colour() };
-    let mut text = terminal::headline(&Summary::of(run), style);
+    let style = super::style();
+    let summary = Summary::of(run);
+    let mut text = terminal::headline(&summary, style) + &terminal::curves(&summary, style);
     for verdict in &outcome.verdicts {
         let mark = if verdict.met { "met" } else { "NOT MET" };
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));
         let _ = writeln!(text, "expected {}: measured {measured}, {mark}", verdict.expected);
     }
-    for (place, check) in outcome.failed_checks() {
-        let _ = writeln!(text, "check failed: {} of {place}: {}", check.name, check.detail);
-    }
+    text += &failed_checks(outcome);
     let _ = match &outcome.report {
         Some(html) => writeln!(text, "\nreport: {}", html.display()),
         None => writeln!(text, "\nresults: {}", outcome.folder.display()),
@@ -120,13 +128,27 @@ fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
     super::print(&text)
 }
 
-fn terminal_width() -> usize {
-    use std::io::IsTerminal as _;
-    let from_environment = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    from_environment.unwrap_or(if std::io::stdout().is_terminal() { 100 } else { 120 })
-}
-
-fn use_colour() -> bool {
-    use std::io::IsTerminal as _;
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+/// Each check that did not hold, once: where it failed, what it means and what to do.
+fn failed_checks(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let all: Vec<_> = outcome.failed_checks().collect();
+    let mut told: Vec<&str> = Vec::new();
+    for (_, check, weight) in &all {
+        if told.contains(&check.name.as_str()) {
+            continue;
+        }
+        told.push(&check.name);
+        let what = if *weight == Weight::Fatal { "check failed" } else { "check did not hold (a warning)" };
+        let places: Vec<_> = all.iter().filter(|(_, other, _)| other.name == check.name).collect();
+        for (place, other, _) in places.iter().take(PLACES) {
+            let _ = writeln!(text, "{what}: {} of {place}: {}", other.name, other.detail);
+        }
+        if places.len() > PLACES {
+            let _ = writeln!(text, "  and {} further rows", places.len() - PLACES);
+        }
+        if let Some(about) = soundness::about(&check.name) {
+            let _ = writeln!(text, "  should hold: {}\n  what to do: {}", about.holds, about.otherwise);
+        }
+    }
+    text
 }

@@ -81,11 +81,14 @@ pub struct Comparison {
 
 /// Compares all pairs. `seed` names the draws of intervals.
 ///
-/// Queries without another image of their class (`first_hit` 0) are left out, as they are of every ranking metric.
+/// Queries without another image of their class (`first_hit` 0) are left out of what is about finding one.
 pub fn compare(a: &str, b: &str, pairs: &[Pair<'_>], unmatched: Vec<String>, seed: u64) -> Comparison {
     let of_pair = |pair: &Pair<'_>| -> Vec<(Difference, bool)> {
-        let (question, ranked) = (pair.question.to_string(), outcome::ranked(pair));
-        let of = |outcome: Outcome| (difference(&question, outcome, &ranked, seed), outcome.higher_is_better());
+        let question = pair.question.to_string();
+        let of = |outcome: Outcome| {
+            let answered = outcome::answered(pair, outcome);
+            (difference(&question, outcome, &answered, seed), outcome.higher_is_better())
+        };
         Outcome::of_both(pair.a, pair.b).into_iter().map(of).collect()
     };
     let mut differences: Vec<(Difference, bool)> = pairs.par_iter().map(of_pair).flatten_iter().collect();
@@ -111,13 +114,14 @@ fn verdict(difference: &Difference, higher_is_better: bool) -> Verdict {
     if (difference.difference > 0.0) == higher_is_better { Verdict::BBetter } else { Verdict::ABetter }
 }
 
-fn difference(question: &str, outcome: Outcome, ranked: &[(&QueryOutcome, &QueryOutcome)], seed: u64) -> Difference {
-    let first: Vec<f64> = ranked.iter().map(|(x, _)| outcome.value(x)).collect();
-    let second: Vec<f64> = ranked.iter().map(|(_, y)| outcome.value(y)).collect();
-    let classes: Vec<u32> = ranked.iter().map(|(x, _)| x.label).collect();
+fn difference(question: &str, outcome: Outcome, answered: &[(&QueryOutcome, &QueryOutcome)], seed: u64) -> Difference {
+    let value = |q: &QueryOutcome| outcome.value(q).unwrap_or_default();
+    let first: Vec<f64> = answered.iter().map(|(x, _)| value(x)).collect();
+    let second: Vec<f64> = answered.iter().map(|(_, y)| value(y)).collect();
+    let classes: Vec<u32> = answered.iter().map(|(x, _)| x.label).collect();
     let tested = outcome::test(&first, &second, &classes, outcome.is_hit());
     let flips = |favoured: &[f64], other: &[f64]| -> Vec<u32> {
-        let better = favoured.iter().zip(other).zip(ranked).filter(|((f, o), _)| f > o);
+        let better = favoured.iter().zip(other).zip(answered).filter(|((f, o), _)| f > o);
         better.map(|(_, (x, _))| x.query).collect()
     };
     let only = Discordance { only_a: tested.only.0, only_b: tested.only.1 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::pairing::Pair;
-use crate::metric::kind::{Direction, Metric};
+use crate::metric::kind::{Direction, Metric, Scope};
 use crate::record::{Measurement, QueryOutcome};
 use crate::stats::mcnemar::Discordance;
 use crate::stats::{normal, signs};
@@ -17,14 +17,29 @@ pub enum Outcome {
     ReciprocalRank,
     /// Whether the attacker succeeded.
     Success,
+    /// The score of a ranking attack, or of ERS: this metric is its mean.
+    Score(Metric),
+}
+
+/// The metric that `score` holds in the outcomes of a trial of RobRank's attacks, or of the row of ERS.
+fn score_of(m: &Measurement) -> Option<Metric> {
+    let mut own = m.metrics.iter().map(|e| e.metric).filter(|metric| metric.scope() == Scope::Robrank);
+    let has_ers = m.metrics.iter().any(|e| e.metric == Metric::Ers);
+    if has_ers { Some(Metric::Ers) } else { own.next() }
 }
 
 impl Outcome {
-    /// The outcomes that both trials have: every recall@k, the reciprocal rank, the attacker's success.
+    /// The outcomes that both trials have: every recall@k and the reciprocal rank, the score of a ranking attack, the
+    /// attacker's success.
     pub fn of_both(a: &Measurement, b: &Measurement) -> Vec<Self> {
         let ks = a.recall.iter().map(|r| r.k).filter(|k| b.recall.iter().any(|r| r.k == *k));
-        let success = (a.success.is_some() && b.success.is_some()).then_some(Self::Success);
-        ks.map(Self::HitWithin).chain([Self::ReciprocalRank]).chain(success).collect()
+        let mut list: Vec<Self> = ks.map(Self::HitWithin).collect();
+        if !list.is_empty() {
+            list.push(Self::ReciprocalRank);
+        }
+        list.extend(score_of(a).filter(|metric| score_of(b) == Some(*metric)).map(Self::Score));
+        list.extend((a.success.is_some() && b.success.is_some()).then_some(Self::Success));
+        list
     }
 
     /// The metric that is the mean of it.
@@ -33,6 +48,7 @@ impl Outcome {
             Self::HitWithin(k) => Metric::RecallAt(k),
             Self::ReciprocalRank => Metric::Mrr,
             Self::Success => Metric::Success,
+            Self::Score(metric) => metric,
         }
     }
 
@@ -43,24 +59,27 @@ impl Outcome {
 
     /// Whether it is 0 or 1.
     pub fn is_hit(self) -> bool {
-        self != Self::ReciprocalRank
+        matches!(self, Self::HitWithin(_) | Self::Success)
     }
 
-    /// Its value for one query that has an answer (`first_hit` from 1).
-    pub fn value(self, query: &QueryOutcome) -> f64 {
+    /// Its value for one query; `None` for a query that has none: nothing of its class to be found, or no score.
+    pub fn value(self, query: &QueryOutcome) -> Option<f64> {
+        let flag = |yes: bool| f64::from(u8::from(yes));
         match self {
-            Self::HitWithin(k) => f64::from(u8::from((1..=k).contains(&query.first_hit))),
-            Self::ReciprocalRank if query.first_hit == 0 => 0.0,
-            Self::ReciprocalRank => 1.0 / f64::from(query.first_hit),
-            Self::Success => f64::from(u8::from(query.success)),
+            Self::Score(_) => query.score,
+            _ if query.first_hit == 0 => None,
+            Self::HitWithin(k) => Some(flag(query.first_hit <= k)),
+            Self::ReciprocalRank => Some(1.0 / f64::from(query.first_hit)),
+            Self::Success => Some(flag(query.success)),
         }
     }
 }
 
-/// The queries of a pair that have an answer in both; the others are left out of every ranking metric.
-pub fn ranked<'a>(pair: &Pair<'a>) -> Vec<(&'a QueryOutcome, &'a QueryOutcome)> {
+/// The queries of a pair that have a value in both; the others are left out.
+pub fn answered<'a>(pair: &Pair<'a>, outcome: Outcome) -> Vec<(&'a QueryOutcome, &'a QueryOutcome)> {
+    let has = |q: &QueryOutcome| outcome.value(q).is_some();
     let both = pair.outcomes_a.iter().zip(&pair.outcomes_b);
-    both.filter(|(a, b)| a.first_hit > 0 && b.first_hit > 0).map(|(a, b)| (*a, *b)).collect()
+    both.filter(|(a, b)| has(a) && has(b)).map(|(a, b)| (*a, *b)).collect()
 }
 
 /// A paired test of B against A.

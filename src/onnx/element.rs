@@ -29,7 +29,7 @@ pub fn results(node: &NodeProto, inputs: &[i32]) -> Vec<i32> {
         "ConstantOfShape" => {
             all(node.attribute("value").and_then(|a| a.t.as_ref()).map_or(data_type::FLOAT, |t| t.data_type))
         }
-        "EyeLike" => all(declared("dtype").unwrap_or(first)),
+        "EyeLike" | "RandomNormalLike" | "RandomUniformLike" => all(declared("dtype").unwrap_or(first)),
         "RandomNormal" | "RandomUniform" => all(declared("dtype").unwrap_or(data_type::FLOAT)),
         "QuantizeLinear" => all(if at(2) == 0 { data_type::UINT8 } else { at(2) }),
         "ConvInteger" | "MatMulInteger" => all(data_type::INT32),

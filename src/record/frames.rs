@@ -133,8 +133,11 @@ pub fn queries_from_frame(frame: &DataFrame) -> Result<Vec<QueryOutcome>, FrameE
 /// # Errors
 /// [`FrameError`] if the bytes are no whole Parquet file, or naming the column that is missing or wrong.
 pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
-    let columns = layout::OUTCOMES.map(String::from).to_vec();
-    let frame = ParquetReader::new(Cursor::new(bytes)).with_columns(Some(columns)).finish()?;
+    let mut reader = ParquetReader::new(Cursor::new(bytes));
+    // Files of earlier versions have no scores.
+    let known: Vec<String> = reader.schema()?.iter_names().map(ToString::to_string).collect();
+    let columns = layout::OUTCOMES.into_iter().filter(|name| *name != "score" || known.iter().any(|k| k == name));
+    let frame = reader.with_columns(Some(columns.map(String::from).collect())).finish()?;
     Ok(layout::to_outcomes(from_frame(&frame)?)?)
 }
 
@@ -154,14 +157,17 @@ pub fn training_from_frame(frame: &DataFrame) -> Result<Vec<TrainingPoint>, Fram
     Ok(layout::to_training(&from_frame(frame)?)?)
 }
 
-/// Any of our tables as Parquet bytes.
-pub(super) fn columns_to_parquet(columns: &Columns) -> Result<Vec<u8>, FrameError> {
-    to_parquet(to_frame(columns)?)
-}
-
 /// Any of our tables from Parquet bytes.
 pub(super) fn columns_from_parquet(bytes: Vec<u8>) -> Result<Columns, FrameError> {
     from_frame(&from_parquet(bytes)?)
+}
+
+/// Any named columns as Parquet bytes.
+///
+/// # Errors
+/// [`FrameError`] if polars refuses.
+pub fn table_to_parquet(columns: &Columns) -> Result<Vec<u8>, FrameError> {
+    to_parquet(to_frame(columns)?)
 }
 
 /// A frame as Parquet bytes; the same frame gives the same bytes.

@@ -137,7 +137,7 @@ pub fn append(
     known.retain(|r| !same(&r.night));
     known.extend(measurements.iter().map(|m| HistoryRow { night: night.clone(), measurement: m.clone() }));
     known.sort_by(|a, b| (&a.night.suite, a.night.number).cmp(&(&b.night.suite, b.night.number)));
-    let bytes = frames::columns_to_parquet(&columns(&known)).map_err(FolderError::Table)?;
+    let bytes = frames::table_to_parquet(&columns(&known)).map_err(FolderError::Table)?;
     Ok(write_bytes(path, &bytes)?)
 }
 

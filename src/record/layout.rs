@@ -78,6 +78,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("trial", texts(rows, |m| &m.trial));
     c.push("suite", texts(rows, |m| &m.suite));
     c.push("dataset", texts(rows, |m| &m.dataset));
+    c.push("split", texts(rows, |m| &m.split));
     c.push("model", texts(rows, |m| &m.model));
     c.push("training", texts(rows, |m| &m.training));
     c.push("model_seed", Values::Wide(rows.iter().map(|m| m.model_seed).collect()));
@@ -87,6 +88,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("goal", texts(rows, |m| &m.goal));
     c.push("method", texts(rows, |m| &m.method));
     c.push("side", texts(rows, |m| &m.side));
+    c.push("crafted_by", texts(rows, |m| &m.crafted_by));
     c.push("crafted_on", texts(rows, |m| &m.crafted_on));
     c.push("answered_by", texts(rows, |m| &m.answered_by));
     c.push("epsilon", texts(rows, |m| &m.epsilon));
@@ -134,6 +136,8 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
     let mut rows = Vec::with_capacity(c.rows());
     for row in 0..c.rows() {
         let text = |name: &str| c.text(name).map(|values| values[row].clone());
+        // Columns that older files lack.
+        let text_or_empty = |name: &str| c.text(name).map_or_else(|_| String::new(), |values| values[row].clone());
         let whole = |name: &str| c.whole(name).map(|values| values[row]);
         let at = |(k, values): &(u32, Vec<Option<Estimate>>)| values[row].map(|estimate| RecallAt { k: *k, estimate });
         // A metric that a row does not have has neither a value nor a note.
@@ -151,6 +155,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             trial: text("trial")?,
             suite: text("suite")?,
             dataset: text("dataset")?,
+            split: if c.has("split") { text("split")? } else { String::new() },
             model: text("model")?,
             training: text("training")?,
             model_seed: c.wide("model_seed")?[row],
@@ -161,6 +166,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             goal: text("goal")?,
             method: text("method")?,
             side: text("side")?,
+            crafted_by: text_or_empty("crafted_by"),
             crafted_on: text("crafted_on")?,
             answered_by: text("answered_by")?,
             epsilon: text("epsilon")?,
@@ -244,12 +250,13 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
 }
 
 /// The columns of queries that a comparison needs.
-pub(super) const OUTCOMES: [&str; 6] = ["trial", "query", "label", "first_hit", "success", "target_rank"];
+pub(super) const OUTCOMES: [&str; 7] = ["trial", "query", "label", "first_hit", "success", "target_rank", "score"];
 
 /// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
 pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
     let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
     let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
+    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
     let row = |(i, trial): (usize, &String)| QueryOutcome {
         trial: trial.clone(),
         query: query[i],
@@ -257,6 +264,7 @@ pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         first_hit: first_hit[i],
         success: success[i],
         target_rank: target_rank[i],
+        score: score[i],
         ..QueryOutcome::default()
     };
     Ok(c.text("trial")?.iter().enumerate().map(row).collect())

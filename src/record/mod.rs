@@ -7,6 +7,8 @@ pub mod card;
 
 use serde::{Deserialize, Serialize};
 
+pub use view::EmbeddingView;
+
 pub use estimate::{Estimate, MetricEstimate, RecallAt};
 
 pub mod columns;
@@ -18,6 +20,7 @@ pub mod history;
 mod layout;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod view;
 
 /// One trial: model × dataset × side × goal × method × budget × branch × seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -28,6 +31,9 @@ pub struct Measurement {
     pub suite: String,
     /// Data set id.
     pub dataset: String,
+    /// Digest of the data set's pixels, labels and split, short form; empty in older files.
+    #[serde(default)]
+    pub split: String,
     /// Model id (the recipe's file name).
     pub model: String,
     /// Training method word, or `foreign`.
@@ -49,7 +55,10 @@ pub struct Measurement {
     pub method: String,
     /// `query`, `candidate`, `all`; `none` for clean.
     pub side: String,
-    /// Branch whose gradients made the attack.
+    /// Model whose gradients made the attack, as `id` or `id seed N`; empty: the one that answers.
+    #[serde(default)]
+    pub crafted_by: String,
+    /// Branch whose gradients made the attack; `worst` for a row that takes each query's worst of several.
     pub crafted_on: String,
     /// Branch that answered.
     pub answered_by: String,
@@ -99,6 +108,13 @@ pub struct Measurement {
     pub error: Option<String>,
 }
 
+impl Measurement {
+    /// Whether another model crafted what this one answers.
+    pub fn is_transfer(&self) -> bool {
+        !self.crafted_by.is_empty()
+    }
+}
+
 /// The outcome of a soundness check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
@@ -113,11 +129,13 @@ pub struct Check {
 impl Check {
     /// Name of the check that the gradient is that of the model and not a straight-through one.
     pub const GRADIENT_EXACT: &'static str = "gradient-exact";
+    /// Name of the check that the branch that answers was attacked with its own gradient.
+    pub const DEPLOYED_BRANCH: &'static str = "deployed-branch-attacked";
 
     /// Whether it says how a number was made rather than that something is wrong. A label marks the number wherever it is
     /// shown, but fails no run: the user asked for it.
     pub fn is_label(&self) -> bool {
-        self.name == Self::GRADIENT_EXACT
+        [Self::GRADIENT_EXACT, Self::DEPLOYED_BRANCH].contains(&self.name.as_str())
     }
 }
 
@@ -185,6 +203,9 @@ pub struct GalleryItem {
     pub model: String,
     /// Name of the attack.
     pub attack: String,
+    /// Why it is shown: `flipped` (right before, wrong after), `worst` (thrown furthest back), `median`, `held`, or empty.
+    #[serde(default)]
+    pub kind: String,
     /// Side of the square pictures in pixels.
     pub size: u32,
     /// The query.
@@ -266,6 +287,9 @@ pub struct Manifest {
     pub models: Vec<(String, String)>,
     /// Labels and names of the test classes, ascending.
     pub test_classes: Vec<(u32, String)>,
+    /// Published numbers that the suite wants beside the measured ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<crate::suite::published::Published>,
 }
 
 /// Everything a report shows.
@@ -281,4 +305,6 @@ pub struct Run {
     pub training: Vec<TrainingPoint>,
     /// Picture stories.
     pub gallery: Vec<GalleryItem>,
+    /// What pictures of the embedding spaces are drawn from.
+    pub views: Vec<EmbeddingView>,
 }

@@ -9,15 +9,17 @@ use super::models::{self, ReadyModel};
 use super::queries;
 use super::settings::{Settings, Until};
 use super::shard::{self, PartDone, merge};
+use super::soundness;
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
-use super::{environment, ers};
-use crate::attack::checks;
+use super::{demands, environment, ers};
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
-use crate::record::{Check, Manifest, Measurement, Run, folder};
+use crate::record::{Check, Manifest, Run, folder};
+use crate::report::Extras;
 use crate::suite::plan::Plan;
 use crate::suite::shards::Part;
+use crate::suite::soundness::{CheckMarks, Weight};
 use crate::suite::wire::Expectation;
 
 /// What came of a run.
@@ -31,6 +33,8 @@ pub struct Outcome {
     pub run: Option<Run>,
     /// What came of a part, if only a part was done.
     pub part: Option<PartDone>,
+    /// The suite's weights of checks.
+    pub marks: CheckMarks,
     /// The suite's expectations, judged.
     pub verdicts: Vec<Verdict>,
     /// The report's page, if it was written.
@@ -44,18 +48,25 @@ impl Outcome {
         let part_failed = self.part.as_ref().is_some_and(|part| !part.failed.is_empty());
         if part_failed || rows.clone().any(|m| m.error.is_some()) {
             4
-        } else if self.failed_checks().next().is_some() {
+        } else if self.failed_checks().any(|(_, _, weight)| weight == Weight::Fatal) {
             3
         } else {
             u8::from(self.verdicts.iter().any(|v| !v.met))
         }
     }
 
-    /// Every check that failed, with its trial in words.
-    pub fn failed_checks(&self) -> impl Iterator<Item = (String, &Check)> {
+    /// Every check that did not hold and is more than a label, with its trial in words and its weight in this suite.
+    pub fn failed_checks(&self) -> impl Iterator<Item = (String, &Check, Weight)> {
         self.run.iter().flat_map(|run| &run.measurements).flat_map(|m| {
-            let place = format!("{} seed {} {} {}", m.model, m.model_seed, m.attack, m.epsilon);
-            m.checks.iter().filter(|check| !check.passed && !check.is_label()).map(move |check| (place.clone(), check))
+            let mut failed = Vec::new();
+            for check in m.checks.iter().filter(|check| !check.passed) {
+                let weight = self.marks.weight(&check.name);
+                if weight != Weight::Label {
+                    let place = format!("{} seed {} {} {}", m.model, m.model_seed, m.attack, m.epsilon);
+                    failed.push((place, check, weight));
+                }
+            }
+            failed
         })
     }
 }
@@ -68,21 +79,24 @@ impl Outcome {
 pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let plan = Plan::read(suite, &settings.models)?;
     let part = settings.shard.map(|shard| Part::of(&plan, shard));
-    let out = settings.out.clone().unwrap_or_else(|| match settings.shard {
-        Some(shard) => shard::default_folder(&plan.name, shard),
-        None => Path::new("reports/runs").join(&plan.name),
+    let out = settings.out.clone().unwrap_or_else(|| match (settings.shard, &settings.trial) {
+        (Some(shard), _) => shard::default_folder(&plan.name, shard),
+        (None, Some(key)) => Path::new("reports/runs").join(format!("{}.trials", plan.name)).join(key),
+        (None, None) => Path::new("reports/runs").join(&plan.name),
     });
     let mut stages = Stages::default();
 
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
     let images = stages.time("data", || open_data(&plan, settings))?;
+    demands::check(&plan, &images)?;
     let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings, part.as_ref()))?;
     let mut outcome = Outcome {
         folder: out.clone(),
         models: ready.iter().map(|model| model.place.clone()).collect(),
         run: None,
         part: None,
+        marks: plan.suite.checks.clone(),
         verdicts: vec![],
         report: None,
     };
@@ -112,6 +126,9 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     }
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
+    if let Some(key) = settings.trial.clone().filter(|_| run.measurements.is_empty()) {
+        return Err(RunError::UnknownTrial { key, suite: plan.name });
+    }
     finish(outcome, run, &plan.suite.expectations, settings.until)
 }
 
@@ -122,31 +139,29 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
 /// [`RunError`]: parts that do not make a run, a damaged file, a full disk.
 pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError> {
     let merged = merge::merge(places, out)?;
-    let outcome = Outcome { folder: merged.out, models: vec![], run: None, part: None, verdicts: vec![], report: None };
+    let outcome = Outcome {
+        folder: merged.out,
+        models: vec![],
+        run: None,
+        part: None,
+        marks: merged.checks,
+        verdicts: vec![],
+        report: None,
+    };
     finish(outcome, merged.run, &merged.expectations, Until::Reported)
 }
 
 /// What all trials together say, the record and the report.
 fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
-    compare_with_noise(&mut run.measurements);
+    soundness::compare_rows(&mut run);
     ers::add_rows(&mut run);
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {
-        outcome.report = Some(crate::report::write(&run, &outcome.folder)?.html);
+        outcome.report = Some(crate::report::write(&run, &outcome.folder, Extras::default())?.html);
     }
     outcome.run = Some(run);
     Ok(outcome)
-}
-
-/// Adds to every attack the check that it does at least what noise of the same radius does to the same model.
-fn compare_with_noise(measurements: &mut [Measurement]) {
-    let noise: Vec<Measurement> = measurements.iter().filter(|m| m.method == "noise").cloned().collect();
-    for attack in measurements.iter_mut().filter(|m| m.error.is_none() && m.method != "noise" && m.attack != "clean") {
-        let found: Vec<Check> =
-            noise.iter().filter_map(|control| checks::stronger_than_noise(attack, control)).collect();
-        attack.checks.extend(found);
-    }
 }
 
 fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError> {
@@ -155,13 +170,20 @@ fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError>
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
-    let mut run =
-        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run = Run {
+        manifest: Manifest::default(),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
+    };
     for model in ready {
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);
             run.queries.extend(trial.queries);
             run.gallery.extend(trial.gallery);
+            run.views.extend(trial.view);
         }
         run.training.extend(model.curve.iter().cloned());
     }
@@ -211,6 +233,7 @@ fn manifest(
         stages: stages.0.clone(),
         models: described,
         test_classes: test_classes(images),
+        published: plan.suite.published.clone(),
     }
 }
 

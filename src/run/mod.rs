@@ -1,6 +1,7 @@
 //! Plans become artefacts: execute, resume, report progress.
 
 mod clock;
+pub mod demands;
 pub mod environment;
 pub mod ers;
 pub mod execute;
@@ -10,10 +11,12 @@ pub mod libraries;
 mod machine;
 pub mod models;
 pub mod pictures;
+pub mod profile;
 pub mod progress;
 pub mod queries;
 pub mod settings;
 pub mod shard;
+pub mod soundness;
 pub mod store;
 #[cfg(feature = "train")]
 mod training;
@@ -66,6 +69,16 @@ pub enum RunError {
     /// A file that could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A trial to do again that this suite does not have.
+    #[error(
+        "suite `{suite}` has no trial `{key}`; the keys are in the column `trial` of measurements.csv, and they change with the suite, the images and the models' files"
+    )]
+    UnknownTrial {
+        /// What was asked for.
+        key: String,
+        /// Name of the suite.
+        suite: String,
+    },
     /// Ctrl-C.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -76,6 +89,12 @@ pub enum RunError {
     NoQueries {
         /// Which.
         dataset: String,
+    },
+    /// Goals that the data cannot serve.
+    #[error("{}", .problems.join("\n"))]
+    Demands {
+        /// One for each attack: what it needs, what there is, how to fix it.
+        problems: Vec<String>,
     },
     /// Images of another size than the model takes.
     #[error(

@@ -9,8 +9,10 @@ use super::models::{OnnxFile, ReadyModel};
 use super::pictures::{self, AdversarialBytes};
 use super::queries::Queries;
 use super::settings::Settings;
+use super::soundness::{self, Probed};
 use super::store::{StoredTrial, TrialStore};
 use crate::attack::evaluate::{AttackInput, TrialInput, TrialOutcome, embed_all, run_curve, run_trial};
+use crate::attack::probe::Subject;
 use crate::attack::{AttackError, checks};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
@@ -19,8 +21,9 @@ use crate::encoder::Encoder;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
 use crate::metric::kind::Metric;
 use crate::progress::Silent;
+use crate::record::view::{Arrow, EmbeddingView};
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
-use crate::score::Clustering;
+use crate::score::{Clustering, view};
 use crate::suite::attack::{Branch, Goal, RankingPart, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::shards::Part;
@@ -35,6 +38,9 @@ const OTHER_BATCH_QUERIES: usize = 128;
 
 /// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
 const KEPT_PIXELS: usize = 64;
+
+/// Attacked queries drawn as arrows.
+const ARROWS: usize = 40;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -68,7 +74,7 @@ impl TrialContext<'_> {
 }
 
 /// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 3;
+const TRIAL_VERSION: u32 = 4;
 
 /// Everything that can change an outcome of a trial.
 #[derive(Serialize)]
@@ -97,7 +103,7 @@ struct Identity<'a> {
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
 /// error.
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
-    let mut session = Session { context, model, opened: BTreeMap::new() };
+    let mut session = Session { context, model, opened: BTreeMap::new(), probed: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
     let trials = context.plan.trials(&model.branches());
@@ -111,6 +117,9 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
         }
         strangers += usize::from(!own);
         context.settings.cancel.check()?;
+        if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
+            continue;
+        }
         let stored = match context.store.get(&digest) {
             Some(stored) => stored,
             None => {
@@ -203,6 +212,8 @@ struct Session<'a> {
     context: &'a TrialContext<'a>,
     model: &'a ReadyModel,
     opened: BTreeMap<Branch, Opened>,
+    /// What was found about each branch's answers and gradient.
+    probed: BTreeMap<Branch, Probed>,
 }
 
 impl Session<'_> {
@@ -305,7 +316,11 @@ impl Session<'_> {
                 for (((trial, digest), input), outcome) in group.iter().zip(&inputs).zip(outcomes) {
                     let mut row = self.labels(trial);
                     outcome.write_into(input, crafter.encoder.spec(), &mut row);
-                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder))?);
+                    let own = (&crafter.queries, &crafter.gallery);
+                    let encoders = (&mut crafter.encoder, answerer.as_mut().map(|opened| &mut opened.encoder));
+                    row.checks.extend(self.soundness(trial, input, &outcome, own, encoders)?);
+                    let answered = (&answer_queries, &answer_gallery);
+                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder, answered))?);
                 }
             }
             Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
@@ -314,7 +329,7 @@ impl Session<'_> {
                 row.trial = digest.short().into();
                 row.error = Some(error.to_string());
                 row.suite.clone_from(&self.context.plan.name);
-                StoredTrial { measurement: row, queries: vec![], gallery: vec![] }
+                StoredTrial { measurement: row, queries: vec![], gallery: vec![], view: None }
             })),
         }
         if let Some(answerer) = answerer {
@@ -324,13 +339,43 @@ impl Session<'_> {
         Ok(stored)
     }
 
+    /// The checks of the models that made a number, and of the number made in another way.
+    fn soundness(
+        &mut self,
+        trial: &TrialSpec,
+        input: &TrialInput<'_>,
+        outcome: &TrialOutcome,
+        (query_embeddings, gallery_embeddings): Pair<'_>,
+        (encoder, answerer): (&mut OnnxEncoder, Option<&mut OnnxEncoder>),
+    ) -> Result<Vec<Check>, RunError> {
+        let TrialContext { plan, images, queries, settings, .. } = self.context;
+        let subject = Subject {
+            images,
+            queries: &queries.chosen,
+            query_embeddings,
+            gallery: &images.split.test,
+            gallery_embeddings,
+            seed: plan.suite.seed,
+            cancel: &settings.cancel,
+        };
+        let probed = self.probed.entry(trial.crafted_on).or_default();
+        let mut found = probed.checks(encoder, &subject, trial.method.needs_gradient())?;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        if deployed && trial.side == Some(Side::Query) && self.is_first_seed() && plan.is_strongest(trial) {
+            found.extend(soundness::more_steps(encoder, input, &outcome.queries)?);
+        }
+        let answerer = answerer.unwrap_or(encoder);
+        found.extend(soundness::saved_pictures(answerer, input, &outcome.kept, &outcome.queries)?);
+        Ok(found)
+    }
+
     /// A finished trial with what only the run can say of it.
     fn stored(
         &mut self,
         trial: &TrialSpec,
         digest: &Digest,
         (mut row, outcome): (Measurement, TrialOutcome),
-        (clean, crafter): (Option<&[QueryOutcome]>, &OnnxEncoder),
+        (clean, crafter, answered): (Option<&[QueryOutcome]>, &OnnxEncoder, Pair<'_>),
     ) -> Result<StoredTrial, RunError> {
         if trial.method.needs_gradient() {
             row.checks.extend(checks::gradient_exact(&crafter.spec().straight_through));
@@ -339,7 +384,8 @@ impl Session<'_> {
         row.suite.clone_from(&self.context.plan.name);
         let kept: AdversarialBytes = outcome.kept.into_iter().collect();
         let gallery = self.stories(trial, clean, &outcome.queries, &kept);
-        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery })
+        let view = self.view(trial, clean, &outcome.queries, answered, outcome.attacked.as_ref());
+        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery, view })
     }
 
     /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
@@ -408,6 +454,7 @@ impl Session<'_> {
         let text = |value: Option<String>| value.unwrap_or_else(|| "none".into());
         Measurement {
             dataset: self.context.images.id.clone(),
+            split: self.context.images.digest.short().into(),
             model: self.model.id.clone(),
             training: self.model.training.clone(),
             model_seed: self.model.seed,
@@ -424,6 +471,48 @@ impl Session<'_> {
             selected_on: self.model.selected_on.clone(),
             ..Measurement::default()
         }
+    }
+
+    /// What the report draws of the embedding space: of the first seed and the deployed branch, clean and under each
+    /// attack at its largest budget.
+    fn view(
+        &self,
+        trial: &TrialSpec,
+        clean: Option<&[QueryOutcome]>,
+        outcomes: &[QueryOutcome],
+        (queries, gallery): Pair<'_>,
+        attacked: Option<&Embeddings>,
+    ) -> Option<EmbeddingView> {
+        let images = self.context.images;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let told = self.is_first_seed() && deployed && (trial.goal.is_none() || self.context.plan.is_strongest(trial));
+        if !told {
+            return None;
+        }
+        let plane = view::plane(gallery);
+        let labels = || images.split.test.iter().map(|&i| images.labels[i]).collect::<Vec<u32>>();
+        let gallery = trial.goal.is_none().then(|| view::gallery_shape(gallery, &labels(), plane.as_ref()));
+        let arrows = match (trial.side, &plane, attacked, clean) {
+            (Some(Side::Query), Some(plane), Some(attacked), Some(clean)) if attacked.len() == queries.len() => {
+                let arrow = |at: usize| Arrow {
+                    query: outcomes[at].query,
+                    label: outcomes[at].label,
+                    from: plane.place(queries.row(at)),
+                    to: plane.place(attacked.row(at)),
+                    flipped: clean[at].first_hit == 1 && outcomes[at].first_hit != 1,
+                };
+                (0..outcomes.len().min(clean.len()).min(ARROWS)).map(arrow).collect()
+            }
+            _ => vec![],
+        };
+        (gallery.is_some() || !arrows.is_empty()).then(|| EmbeddingView {
+            trial: outcomes.first().map(|o| o.trial.clone()).unwrap_or_default(),
+            model: self.model.id.clone(),
+            attack: trial.attack.clone(),
+            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            gallery,
+            arrows,
+        })
     }
 
     /// Picture stories, told of the first seed and the deployed branch only.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attack::{Branch, Goal, Method, RankingPart, Robrank, Side};
 use super::dataset::DatasetSpec;
+use super::published::Published;
+use super::soundness::CheckMarks;
 use crate::metric::kind::Metric;
 
 /// `suites/<group>/<name>.toml`.
@@ -28,9 +30,15 @@ pub struct SuiteWire {
     /// What is done to them. Clean retrieval is always measured.
     #[serde(rename = "attack", default)]
     pub attacks: Vec<Attack>,
+    /// Which soundness checks end a run with exit code 3.
+    #[serde(default, skip_serializing_if = "CheckMarks::is_default")]
+    pub checks: CheckMarks,
     /// What must come out. A run that leaves it is a failed run.
     #[serde(rename = "expect", default)]
     pub expectations: Vec<Expectation>,
+    /// What others published for these models and attacks; shown beside the measured numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
 }
 
 /// A model by the name of its file in `models/`.

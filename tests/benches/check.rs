@@ -27,6 +27,7 @@ fn run(night: u64) -> Run {
         queries: vec![],
         training: vec![],
         gallery: vec![],
+        views: vec![],
     };
     for trial in 0..TRIALS {
         let (key, attack) = (format!("{trial:012x}"), format!("attack-{trial}"));

@@ -9,7 +9,7 @@ use super::super::outcome::{self, Outcome};
 use super::super::pairing::{Pair, Question};
 use super::{Cell, Class, FLIPS, Says, floor, is_derived};
 use crate::metric::kind::{Direction, Metric};
-use crate::record::Estimate;
+use crate::record::{Estimate, QueryOutcome};
 use crate::stats::{normal, seeds};
 
 type Floors = BTreeMap<String, f64>;
@@ -53,18 +53,22 @@ fn empty(
     }
 }
 
-/// The outcomes per query that were accepted as metrics.
+/// The outcomes per query that were accepted as metrics. A baseline keeps ranks, not scores: those are compared by their
+/// intervals.
 fn outcomes(pair: &Pair<'_>) -> Vec<Outcome> {
     let known = values(pair.a);
-    Outcome::of_both(pair.a, pair.b).into_iter().filter(|o| known.contains_key(&o.metric())).collect()
+    Outcome::of_both(pair.a, pair.b)
+        .into_iter()
+        .filter(|o| known.contains_key(&o.metric()) && !matches!(o, Outcome::Score(_)))
+        .collect()
 }
 
 /// An outcome of a pair: the cell without a verdict, and its test.
 fn paired(pair: &Pair<'_>, outcome: Outcome, class: Class, floors: &Floors) -> (Cell, outcome::Tested) {
-    let ranked = outcome::ranked(pair);
-    let values = |pick: &dyn Fn(usize) -> f64| (0..ranked.len()).map(pick).collect::<Vec<f64>>();
-    let (a, b) = (values(&|i| outcome.value(ranked[i].0)), values(&|i| outcome.value(ranked[i].1)));
-    let labels: Vec<u32> = ranked.iter().map(|(x, _)| x.label).collect();
+    let answered = outcome::answered(pair, outcome);
+    let value = |q: &QueryOutcome| outcome.value(q).unwrap_or_default();
+    let (a, b): (Vec<f64>, Vec<f64>) = answered.iter().map(|(x, y)| (value(x), value(y))).unzip();
+    let labels: Vec<u32> = answered.iter().map(|(x, _)| x.label).collect();
     let tested = outcome::test(&a, &b, &labels, outcome.is_hit());
     let cell = Cell {
         n: tested.queries,

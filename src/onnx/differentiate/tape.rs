@@ -34,6 +34,12 @@ pub struct Tape<'a> {
     blocked: HashSet<String>,
 }
 
+/// Whether the node's result depends on the shape of its inputs alone: random draws do, so they are constants to a gradient
+/// (and a model that draws them answers differently each time, which `two-runs-equal` finds).
+fn reads_shape_only(node: &NodeProto) -> bool {
+    matches!(node.op_type.as_str(), "Shape" | "Size" | "RandomNormalLike" | "RandomUniformLike")
+}
+
 impl<'a> Tape<'a> {
     pub(super) fn new(builder: &'a mut GraphBuilder, facts: &'a Facts, nodes: &'a [NodeProto], input: &str) -> Self {
         let mut active = HashSet::from([input.to_string()]);
@@ -46,7 +52,7 @@ impl<'a> Tape<'a> {
             makers.extend(node.output.iter().map(|o| (o.clone(), index)));
             // A shape carries no gradient.
             let mut read = node.input.iter().map(String::as_str).chain(inline::captured(node));
-            if !matches!(node.op_type.as_str(), "Shape" | "Size") && read.any(|i| active.contains(i)) {
+            if !reads_shape_only(node) && read.any(|i| active.contains(i)) {
                 active.extend(node.output.iter().filter(|o| !o.is_empty()).cloned());
             }
         }

@@ -65,6 +65,8 @@ const SAME: &[&str] = &[
     "Neg",
     "Not",
     "QuantizeLinear",
+    "RandomNormalLike",
+    "RandomUniformLike",
     "Reciprocal",
     "Relu",
     "Round",

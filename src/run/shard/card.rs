@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::record::{Manifest, TrainingPoint};
 use crate::suite::attack::Branch;
 use crate::suite::shards::{Shard, Unit};
+use crate::suite::soundness::CheckMarks;
 use crate::suite::wire::Expectation;
 
 /// Version of the file.
@@ -37,6 +38,9 @@ pub struct ShardCard {
     pub models: Vec<ShardModel>,
     /// What the suite expects.
     pub expectations: Vec<Expectation>,
+    /// The suite's weights of checks.
+    #[serde(default)]
+    pub checks: CheckMarks,
 }
 
 /// A finished trial in the folder.

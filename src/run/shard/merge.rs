@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::record::{Manifest, Run};
 use crate::run::store::{StoredTrial, TrialStore};
 use crate::suite::shards::{Shard, partition};
+use crate::suite::soundness::CheckMarks;
 use crate::suite::wire::Expectation;
 
 /// Why parts cannot be merged.
@@ -101,6 +102,8 @@ pub struct Merged {
     pub run: Run,
     /// What the suite expects.
     pub expectations: Vec<Expectation>,
+    /// Its weights of checks.
+    pub checks: CheckMarks,
 }
 
 /// Reads parts and joins them; copies their trials to `out` (default `reports/runs/SUITE`), so that the run can be continued
@@ -147,13 +150,15 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         queries: vec![],
         training: models.iter().flat_map(|model| model.curve.iter().cloned()).collect(),
         gallery: vec![],
+        views: vec![],
     };
     for trial in trials.into_values().flatten() {
         run.measurements.push(trial.measurement);
         run.queries.extend(trial.queries);
         run.gallery.extend(trial.gallery);
+        run.views.extend(trial.view);
     }
-    Ok(Merged { out, run, expectations: cards[0].expectations.clone() })
+    Ok(Merged { out, run, expectations: cards[0].expectations.clone(), checks: cards[0].checks.clone() })
 }
 
 type Found = (PathBuf, ShardCard);

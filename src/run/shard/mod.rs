@@ -79,6 +79,7 @@ pub(super) fn write(
             })
             .collect(),
         expectations: context.plan.suite.expectations.clone(),
+        checks: context.plan.suite.checks.clone(),
     };
     card.write(folder)?;
     let trials = done.values().flatten();

@@ -402,6 +402,19 @@ impl Method {
         }
     }
 
+    /// The same search with twice the steps; `None` for methods whose steps are not theirs to choose, and for curves, whose
+    /// radii depend on each other.
+    pub fn with_twice_the_steps(&self) -> Option<Self> {
+        let mut method = self.clone();
+        match &mut method {
+            Self::Pgd { steps, .. } | Self::Momentum { steps, .. } | Self::Apgd { steps, warm_start: false, .. } => {
+                *steps *= 2;
+            }
+            _ => return None,
+        }
+        Some(method)
+    }
+
     /// Independent runs, at least 1 for an attack.
     pub fn restarts(&self) -> usize {
         match self {

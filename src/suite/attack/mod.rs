@@ -1,6 +1,7 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
+mod corruption;
 mod fit;
 mod goal;
 mod method;
@@ -9,6 +10,7 @@ mod robrank;
 mod side;
 
 pub use branch::Branch;
+pub use corruption::{Corruption, Corruptions};
 pub use fit::method_problems;
 pub use goal::{Goal, TargetChoice, TargetLoss};
 pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};
