@@ -48,6 +48,7 @@ nightly: setup
 	"$(TARGET)/release/mdprop" run suites/nightly.toml || test $$? -ge 3
 	"$(TARGET)/release/mdprop" check reports/runs/nightly --confirm suites/nightly.toml \
 		--history reports/history.parquet --reports reports/runs/nightly/check $(CHECK)
+	"$(TARGET)/release/mdprop" report reports/runs/nightly --history reports/history.parquet
 
 # The evaluator without libtorch is only checked: its dependencies are the ones already checked for clippy.
 test: setup

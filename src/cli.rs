@@ -231,6 +231,12 @@ pub struct ReportArgs {
     /// Only threat models whose description contains this, such as multi-target or 8/255.
     #[arg(long, value_name = "TEXT")]
     pub threat: Option<String>,
+    /// Draw the nights of this history too, such as reports/history.parquet (see check).
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// With --history: folder of the baselines, for the accepted band.
+    #[arg(long, value_name = "FOLDER", default_value = "reports/baselines")]
+    pub baselines: PathBuf,
     /// Folder of the leaderboard.
     #[arg(long, value_name = "FOLDER", default_value = "reports/leaderboard")]
     pub out: PathBuf,

@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::cli::ReportArgs;
-use crate::record::{Run, folder};
+use crate::drift::baseline::{Baseline, BaselineError};
+use crate::drift::gate::floor;
+use crate::metric::kind::Metric;
+use crate::record::{Run, folder, history};
 use crate::report::Extras;
 use crate::report::leaderboard::{self, Filter};
 use crate::report::terminal;
+use crate::report::trend::{Trend, TrendNight};
 
 /// Reads run folders and writes what is asked for.
 ///
@@ -19,7 +23,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter { dataset: args.dataset.clone(), threat: args.threat.clone() };
     if let ([one], true) = (args.runs.as_slice(), filter == Filter::default()) {
         let run = folder::read(one)?;
-        let files = crate::report::write(&run, one, Extras { png: args.png, trend: None })?;
+        let trend = args.history.as_ref().map(|history| trend(&run, history, &args.baselines)).transpose()?;
+        let files = crate::report::write(&run, one, Extras { png: args.png, trend: trend.as_ref() })?;
         super::print(&format!("{}\n", files.html.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,6 +49,26 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let tables = boards.iter().map(|board| terminal::table(&leaderboard::table(board), style) + "\n");
     super::print(&format!("{}leaderboard: {}\n", tables.collect::<String>(), page.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The nights of the run's suite, beside what is accepted.
+fn trend(run: &Run, path: &Path, baselines: &Path) -> anyhow::Result<Trend> {
+    let mut nights: Vec<TrendNight> = Vec::new();
+    for row in history::read(path)?.into_iter().filter(|row| row.night.suite == run.manifest.suite) {
+        let (number, exit_code) = (row.night.number, row.night.exit_code);
+        match nights.last_mut() {
+            Some(night) if night.number == number => night.measurements.push(row.measurement),
+            _ => nights.push(TrendNight { number, exit_code, measurements: vec![row.measurement] }),
+        }
+    }
+    let accepted = match Baseline::read(&Baseline::path(baselines, &run.manifest.suite)) {
+        Err(BaselineError::Missing(_)) => None,
+        other => Some(other?),
+    };
+    let floors = accepted.as_ref().map(|baseline| baseline.floors.clone()).unwrap_or_default();
+    let accepted = accepted.map(|baseline| baseline.run.measurements).unwrap_or_default();
+    // A share's floor does not depend on the accepted value.
+    Ok(Trend { nights, accepted, floor: floor(Metric::RecallAt(1), 0.0, &floors) })
 }
 
 /// Runs of one suite go by their folders too.
