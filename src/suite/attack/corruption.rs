@@ -87,6 +87,19 @@ impl Default for Corruptions {
 }
 
 impl Corruptions {
+    /// Every kind at every severity, kind by kind.
+    pub fn each(&self) -> impl Iterator<Item = (Corruption, u8)> {
+        self.families.iter().flat_map(|family| self.severities.iter().map(|severity| (*family, *severity)))
+    }
+
+    /// The kind and severity of a single trial; `None` if there are several.
+    pub fn only(&self) -> Option<(Corruption, u8)> {
+        match (&self.families[..], &self.severities[..]) {
+            ([family], [severity]) => Some((*family, *severity)),
+            _ => None,
+        }
+    }
+
     /// Every mistake.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -1,6 +1,7 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
+mod common;
 mod corruption;
 mod fit;
 mod goal;
@@ -10,6 +11,7 @@ mod robrank;
 mod side;
 
 pub use branch::Branch;
+pub use common::{Patch, PatchPlace, Universal};
 pub use corruption::{Corruption, Corruptions};
 pub use fit::method_problems;
 pub use goal::{Goal, TargetChoice, TargetLoss};
