@@ -37,7 +37,7 @@ pub enum Command {
     Plan(PlanArgs),
     /// Join the parts that several machines did (`run --shard`) into one run.
     Merge(MergeArgs),
-    /// Write the report of a finished run again.
+    /// Write the report of a finished run again, or a leaderboard over several.
     Report(ReportArgs),
     /// Say whether B beats A: two runs, or two models of a run, paired per query.
     Compare(CompareArgs),
@@ -91,6 +91,10 @@ pub struct RunArgs {
     /// array task or Kubernetes indexed job. `mdprop merge` joins them.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<ShardWanted>,
+    /// Measure this one trial again and nothing else; a key of the column `trial` in measurements.csv. Results go to
+    /// reports/runs/SUITE.trials/KEY.
+    #[arg(long, value_name = "KEY", conflicts_with = "shard")]
+    pub trial: Option<String>,
     /// Print the results as JSON on stdout instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -209,8 +213,21 @@ pub struct MergeArgs {
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// A run folder, such as reports/runs/demo.
-    pub run: PathBuf,
+    /// Run folders, such as reports/runs/demo. One: its report is written again. Several, or a filter: a leaderboard.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Only results on data sets whose id contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub dataset: Option<String>,
+    /// Only threat models whose description contains this, such as multi-target or 8/255.
+    #[arg(long, value_name = "TEXT")]
+    pub threat: Option<String>,
+    /// Folder of the leaderboard.
+    #[arg(long, value_name = "FOLDER", default_value = "reports/leaderboard")]
+    pub out: PathBuf,
+    /// Write every chart as PNG too, this many times its size.
+    #[arg(long, value_name = "SCALE", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub png: Option<u32>,
 }
 
 /// Arguments of `metrics`.

@@ -104,6 +104,8 @@ pub struct TrialOutcome {
     pub checks: Vec<Check>,
     /// Adversarial `[3, size, size]` bytes of the images in `keep` that were attacked, rounded inside the budget.
     pub kept: Vec<(usize, Vec<u8>)>,
+    /// Embeddings of the attacked images as the answering model gave them; `None` for a clean trial.
+    pub attacked: Option<Embeddings>,
 }
 
 /// Embeds the images at `indices` in batches: the clean embeddings that a trial wants.
@@ -259,6 +261,7 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
             evaluations.iter().sum::<f64>() / evaluations.len() as f64
         }),
         checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
+        attacked: attacked.as_ref().map(|a| a.embeddings.clone()),
         kept: attacked.map_or_else(Vec::new, |a| a.kept),
         queries,
     })

@@ -3,7 +3,9 @@
 //! Exit codes: 0 all well; 1 a failed expectation or drift; 2 bad input or set-up; 3 a soundness check failed; 4 a trial
 //! failed or coverage is missing.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::report::terminal::Style;
 
 pub mod compare;
 pub mod data;
@@ -47,6 +49,16 @@ pub fn print(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// How to print on stdout: as wide as the terminal (`COLUMNS` overrules it; 120 where there is none), in colour only on a
+/// terminal and only if `NO_COLOR` is unset or empty.
+fn style() -> Style {
+    let is_terminal = std::io::stdout().is_terminal();
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let width = said.or_else(measured).unwrap_or(120);
+    Style { width, colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
 }
 
 #[cfg(test)]

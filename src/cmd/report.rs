@@ -1,16 +1,57 @@
-//! `mdprop report RUN`: write a finished run's report again.
+//! `mdprop report RUN ...`: write a finished run's report again, or a leaderboard over several.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::cli::ReportArgs;
+use anyhow::bail;
 
-/// Reads a run folder and writes its report.
+use crate::cli::ReportArgs;
+use crate::record::{Run, folder};
+use crate::report::Extras;
+use crate::report::leaderboard::{self, Filter};
+use crate::report::terminal;
+
+/// Reads run folders and writes what is asked for.
 ///
 /// # Errors
-/// A folder that is no run folder, a damaged table, a disk that is full.
+/// A folder that is no run folder or is named twice, a damaged table, a filter that nothing fits, a disk that is full.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let run = crate::record::folder::read(&args.run)?;
-    let files = crate::report::write(&run, &args.run)?;
-    super::print(&format!("{}\n", files.html.display()))?;
+    let filter = Filter { dataset: args.dataset.clone(), threat: args.threat.clone() };
+    if let ([one], true) = (args.runs.as_slice(), filter == Filter::default()) {
+        let run = folder::read(one)?;
+        let files = crate::report::write(&run, one, Extras { png: args.png, trend: None })?;
+        super::print(&format!("{}\n", files.html.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut runs: Vec<(String, Run)> = Vec::new();
+    for (index, place) in args.runs.iter().enumerate() {
+        if args.runs[..index].contains(place) {
+            bail!("{}: named twice; name each run once", place.display());
+        }
+        let run = folder::read(place)?;
+        runs.push((run.manifest.suite.clone(), run));
+    }
+    tell_apart(&mut runs, &args.runs);
+    let boards = leaderboard::boards(&runs, &filter);
+    if boards.is_empty() {
+        let known = leaderboard::boards(&runs, &Filter::default());
+        let known: Vec<String> = known.iter().map(|b| format!("{}: {}", b.dataset, b.threat)).collect();
+        bail!("no attacked result fits --dataset and --threat; there are {}", known.join("; "));
+    }
+    let names: Vec<String> = runs.into_iter().map(|(name, _)| name).collect();
+    let page = crate::report::write_leaderboard(&boards, &names, &args.out, args.png)?;
+    let style = super::style();
+    let tables = boards.iter().map(|board| terminal::table(&leaderboard::table(board), style) + "\n");
+    super::print(&format!("{}leaderboard: {}\n", tables.collect::<String>(), page.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs of one suite go by their folders too.
+fn tell_apart(runs: &mut [(String, Run)], places: &[std::path::PathBuf]) {
+    let suites: Vec<String> = runs.iter().map(|(name, _)| name.clone()).collect();
+    for ((name, _), place) in runs.iter_mut().zip(places) {
+        if suites.iter().filter(|suite| *suite == name).count() > 1 {
+            *name = format!("{name} in {}", Path::new(place).display());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
 use crate::report::summary::Summary;
-use crate::report::terminal::{self, Style};
+use crate::report::terminal;
 use crate::run::environment::program_version;
 use crate::run::execute::{self, Outcome, execute};
 use crate::run::progress::Console;
@@ -43,6 +43,7 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         program: program_version(),
         started_unix_s: started,
         shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
+        trial: args.trial.clone(),
         until,
         observer: &console,
         cancel,
@@ -106,8 +107,9 @@ fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
         });
         return super::print(&(serde_json::to_string_pretty(&value)? + "\n"));
     }
-    let style = Style { width: terminal_width(), colour: use_colour() };
-    let mut text = terminal::headline(&Summary::of(run), style);
+    let style = super::style();
+    let summary = Summary::of(run);
+    let mut text = terminal::headline(&summary, style) + &terminal::curves(&summary, style);
     for verdict in &outcome.verdicts {
         let mark = if verdict.met { "met" } else { "NOT MET" };
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));
@@ -144,15 +146,4 @@ fn failed_checks(outcome: &Outcome) -> String {
         }
     }
     text
-}
-
-fn terminal_width() -> usize {
-    use std::io::IsTerminal as _;
-    let from_environment = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    from_environment.unwrap_or(if std::io::stdout().is_terminal() { 100 } else { 120 })
-}
-
-fn use_colour() -> bool {
-    use std::io::IsTerminal as _;
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

@@ -11,6 +11,7 @@ pub mod hubness;
 pub mod kind;
 pub mod kmeans;
 pub mod neighbors;
+pub mod projection;
 pub mod ranking;
 pub mod recall;
 pub mod robustness;

@@ -18,6 +18,14 @@ fn to_csv(columns: &Columns) -> Result<Vec<u8>, CsvError> {
     writer.into_inner().map_err(|error| CsvError(error.to_string()))
 }
 
+/// Any named columns.
+///
+/// # Errors
+/// [`CsvError`] if a record cannot be written.
+pub fn table(columns: &Columns) -> Result<Vec<u8>, CsvError> {
+    to_csv(columns)
+}
+
 /// `measurements.csv`: one line per trial, the columns of `measurements.parquet`.
 ///
 /// # Errors

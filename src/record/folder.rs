@@ -1,5 +1,5 @@
 //! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `training.parquet` and `.csv`,
-//! `gallery.json`. The manifest is written last, so a folder that has one is whole.
+//! `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::csv::CsvError;
 use super::frames::{self, FrameError};
-use super::{GalleryItem, Manifest, Run, csv};
+use super::{EmbeddingView, GalleryItem, Manifest, Run, csv};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
@@ -75,6 +75,7 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
     write_bytes(&folder.join("training.parquet"), &parquet(frames::training_to_frame(&run.training))?)?;
     write_bytes(&folder.join("training.csv"), &csv::training(&run.training)?)?;
     write_bytes(&folder.join("gallery.json"), &json(&run.gallery))?;
+    write_bytes(&folder.join("embeddings.json"), &json(&run.views))?;
     write_bytes(&folder.join("manifest.json"), &json(&run.manifest))?;
     Ok(())
 }
@@ -97,6 +98,7 @@ pub fn read(folder: &Path) -> Result<Run, FolderError> {
         queries: frames::queries_from_frame(&frame(&queries)?).map_err(|error| damaged(&queries, &error))?,
         training: frames::training_from_frame(&frame(&training)?).map_err(|error| damaged(&training, &error))?,
         gallery: read_gallery(&gallery)?,
+        views: read_views(&folder.join("embeddings.json"))?,
     })
 }
 
@@ -124,6 +126,15 @@ fn read_manifest(path: &Path) -> Result<Manifest, FolderError> {
         return Err(FolderError::Schema { path: path.to_path_buf(), got: version.schema });
     }
     serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
+}
+
+/// Folders of earlier versions have none.
+fn read_views(path: &Path) -> Result<Vec<EmbeddingView>, FolderError> {
+    match bytes(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error)),
+        Err(FolderError::Missing(_)) => Ok(vec![]),
+        Err(error) => Err(error),
+    }
 }
 
 fn read_gallery(path: &Path) -> Result<Vec<GalleryItem>, FolderError> {

@@ -143,6 +143,14 @@ pub fn training_from_frame(frame: &DataFrame) -> Result<Vec<TrainingPoint>, Fram
     Ok(layout::to_training(&from_frame(frame)?)?)
 }
 
+/// Any named columns as Parquet bytes.
+///
+/// # Errors
+/// [`FrameError`] if polars refuses.
+pub fn table_to_parquet(columns: &Columns) -> Result<Vec<u8>, FrameError> {
+    to_parquet(to_frame(columns)?)
+}
+
 /// A frame as Parquet bytes; the same frame gives the same bytes.
 ///
 /// # Errors

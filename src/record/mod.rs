@@ -7,6 +7,8 @@ pub mod card;
 
 use serde::{Deserialize, Serialize};
 
+pub use view::EmbeddingView;
+
 pub use estimate::{Estimate, MetricEstimate, RecallAt};
 
 pub mod columns;
@@ -17,6 +19,7 @@ pub mod frames;
 mod layout;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod view;
 
 /// One trial: model × dataset × side × goal × method × budget × branch × seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -193,6 +196,9 @@ pub struct GalleryItem {
     pub model: String,
     /// Name of the attack.
     pub attack: String,
+    /// Why it is shown: `flipped` (right before, wrong after), `worst` (thrown furthest back), `median`, `held`, or empty.
+    #[serde(default)]
+    pub kind: String,
     /// Side of the square pictures in pixels.
     pub size: u32,
     /// The query.
@@ -286,4 +292,6 @@ pub struct Run {
     pub training: Vec<TrainingPoint>,
     /// Picture stories.
     pub gallery: Vec<GalleryItem>,
+    /// What pictures of the embedding spaces are drawn from.
+    pub views: Vec<EmbeddingView>,
 }

@@ -4,6 +4,7 @@ use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::view::{Arrow, EmbeddingView, GalleryShape, Point};
 use super::{
     Check, Estimate, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run, Thumbnail,
     TrainingPoint,
@@ -75,8 +76,14 @@ fn metrics(chance: f64, shape: &Shape, attacked: bool) -> Vec<MetricEstimate> {
 
 pub(crate) fn make(shape: &Shape) -> Run {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut run =
-        Run { manifest: manifest(shape), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run = Run {
+        manifest: manifest(shape),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
+    };
     let top = f64::from(shape.levels.iter().copied().max().unwrap_or(1));
     for (index, (id, training, clean, worst)) in shape.models.iter().enumerate() {
         for seed in 0..shape.seeds {
@@ -104,11 +111,20 @@ pub(crate) fn make(shape: &Shape) -> Run {
         }
     }
     // One check that failed, and one trial that did.
-    if let Some(row) = run.measurements.iter_mut().find(|m| m.attack == "multi") {
+    let failed = |m: &&mut Measurement| m.attack == "multi" && (255.0 * m.epsilon_pixels - top).abs() < 0.5;
+    if let Some(row) = run.measurements.iter_mut().find(failed) {
         row.checks[1] = check("zero-gradients", false, "7 of 200 queries had a zero gradient");
     }
     for story in 0..shape.stories.min(shape.models.len()) {
         run.gallery.push(item(story, &shape.models[story].0, &mut rng));
+    }
+    if shape.stories > 0 {
+        for (index, (id, ..)) in shape.models.iter().enumerate() {
+            run.views.push(view(index, id));
+            if !shape.levels.is_empty() {
+                run.views.push(arrows(index, id, top));
+            }
+        }
     }
     run
 }
@@ -212,6 +228,56 @@ fn manifest(shape: &Shape) -> Manifest {
     }
 }
 
+/// Bell-shaped histograms, a falling spectrum and points on a spiral.
+fn view(index: usize, model: &str) -> EmbeddingView {
+    let bell = |middle: f64| {
+        let raw: Vec<f64> =
+            (0..64).map(|bin| (-((f64::from(bin) + 0.5) / 32.0 - middle).powi(2) / 0.06).exp()).collect();
+        let sum: f64 = raw.iter().sum();
+        raw.into_iter().map(|share| share / sum).collect::<Vec<f64>>()
+    };
+    let raw: Vec<f64> = (0..32).map(|i| (-0.1 * f64::from(i) * (1.0 + 0.3 * index as f64)).exp()).collect();
+    let sum: f64 = raw.iter().sum();
+    let point = |i: u32| Point { label: i / 10, at: spiral(f64::from(i), index) };
+    EmbeddingView {
+        trial: format!("t{index:02}0clean000"),
+        model: model.into(),
+        attack: "clean".into(),
+        epsilon: "0".into(),
+        gallery: Some(GalleryShape {
+            images: 200,
+            spectrum: raw.into_iter().map(|value| value / sum).collect(),
+            bin_width: 2.0 / 64.0,
+            intra: bell(0.6 + 0.05 * index as f64),
+            inter: bell(1.3),
+            pairs: [900, 19_000],
+            variance: [0.21, 0.12],
+            points: (0..120).map(point).collect(),
+        }),
+        arrows: vec![],
+    }
+}
+
+fn spiral(i: f64, index: usize) -> [f64; 2] {
+    [(0.35 * i).cos() * (0.1 + i / 150.0), (0.35 * i + index as f64).sin() * (0.1 + i / 150.0)]
+}
+
+fn arrows(index: usize, model: &str, level: f64) -> EmbeddingView {
+    let arrow = |query: u32| {
+        let from = spiral(f64::from(query) * 3.0, index);
+        let to = [from[0] * 0.5 + 0.2, from[1] * 0.5 - 0.1];
+        Arrow { query, label: query / 10, from, to, flipped: !query.is_multiple_of(3) }
+    };
+    EmbeddingView {
+        trial: format!("t{index:02}0single{level:03}"),
+        attack: "single".into(),
+        epsilon: format!("{level}/255"),
+        gallery: None,
+        arrows: (0..24).map(arrow).collect(),
+        ..view(index, model)
+    }
+}
+
 /// Side of the made-up pictures.
 const SIDE: u32 = 48;
 
@@ -230,6 +296,7 @@ fn item(story: usize, model: &str, rng: &mut ChaCha8Rng) -> GalleryItem {
         trial: format!("t{story:02}0single024"),
         model: model.into(),
         attack: "single".into(),
+        kind: "flipped".into(),
         size: SIDE,
         clean,
         adversarial,

@@ -1,27 +1,33 @@
 //! The answer in a few sentences, computed from the data and honest whichever way it goes.
 
 use super::comparison::{Comparison, compare};
+use super::material::Material;
 use super::summary::Summary;
 use super::words::{percent, ratio};
-use crate::record::Run;
 
-/// The sentences a reader should leave with. Empty only if nothing was measured.
-pub fn sentences(run: &Run, summary: &Summary) -> Vec<String> {
+/// The sentences a reader should leave with, the answer first. Empty only if nothing was measured.
+pub fn sentences(material: &Material<'_>) -> Vec<String> {
+    let summary = &material.summary;
     let Some(clean) = summary.clean() else { return vec!["No trial on clean images succeeded.".into()] };
     let Some(hero) = hero(summary) else { return vec!["No trial succeeded.".into()] };
     let name = &summary.models[hero].model;
     let strongest = summary.strongest();
+    let rival = summary.baseline.filter(|b| *b != hero);
     let Some(on_clean) = summary.recall(hero, clean) else {
         return vec![format!("{name} has no result on clean images.")];
     };
-    let mut out = Vec::new();
+    let columns: Vec<usize> = [Some(clean), strongest].into_iter().flatten().collect();
+    let paired = |column: usize| {
+        let other = &summary.models[rival?].model;
+        compare(material, &summary.conditions[column], name, other, columns.len())
+    };
     let mut first = format!("{name} keeps {} of queries right on clean images", percent(on_clean.value));
     if let Some(column) = strongest
         && let Some(attacked) = summary.recall(hero, column)
     {
         let words = summary.conditions[column].in_words();
         first += &format!(" and {} under {words}", percent(attacked.value));
-        if let Some(other) = summary.baseline.filter(|b| *b != hero) {
+        if let Some(other) = rival {
             first += &match (summary.ratio(hero, column), summary.recall(other, column)) {
                 (Some(r), Some(b)) => {
                     format!(": {} times {}'s {}", ratio(r), summary.models[other].model, percent(b.value))
@@ -29,51 +35,45 @@ pub fn sentences(run: &Run, summary: &Summary) -> Vec<String> {
                 (None, Some(_)) => format!("; {} has none right there", summary.models[other].model),
                 _ => String::new(),
             };
+            first += &paired(column).map(|c| format!("; difference {}", verdict(&c))).unwrap_or_default();
         }
     }
-    out.push(first + ".");
-    if let Some(other) = summary.baseline.filter(|b| *b != hero) {
+    let mut out = vec![first + "."];
+    if let Some(other) = rival {
         let other_name = &summary.models[other].model;
         if let Some(b) = summary.recall(other, clean) {
             let (ours, theirs) = (percent(on_clean.value), percent(b.value));
+            let verdict = paired(clean).map(|c| format!("; difference {}", verdict(&c))).unwrap_or_default();
             out.push(if ours == theirs {
-                format!("On clean images {other_name} has the same {theirs}.")
+                format!("On clean images {other_name} has the same {theirs}{verdict}.")
             } else {
                 let side = if on_clean.value > b.value { "above" } else { "below" };
                 let points = 100.0 * (on_clean.value - b.value).abs();
-                format!("On clean images it is {points:.1} points {side} {other_name}'s {theirs}.")
+                format!("On clean images it is {points:.1} points {side} {other_name}'s {theirs}{verdict}.")
             });
-        }
-        let columns: Vec<usize> = [Some(clean), strongest].into_iter().flatten().collect();
-        for column in &columns {
-            let condition = &summary.conditions[*column];
-            if let Some(c) = compare(run, condition, name, other_name, columns.len()) {
-                out.push(support(&c, &place(condition.is_clean(), &condition.in_words())));
-            }
         }
     }
     if let Some(column) = strongest {
         out.extend(stronger(summary, hero, column));
     }
+    out.extend(columns.iter().find_map(|c| paired(*c)).map(|c| how_compared(&c)));
     out
 }
 
-fn place(clean: bool, words: &str) -> String {
-    if clean { "on clean images".into() } else { format!("under {words}") }
+/// `supported, p < 0.001`.
+fn verdict(c: &Comparison) -> String {
+    let p = if c.p_value < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", c.p_value) };
+    format!("{}supported, {p}", if c.supported { "" } else { "not " })
 }
 
-fn support(c: &Comparison, place: &str) -> String {
+/// What a verdict rests on.
+fn how_compared(c: &Comparison) -> String {
     let seeds = if c.seeds == 1 { "the one seed".into() } else { format!("each of {} seeds", c.seeds) };
-    let p = if c.p_value < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", c.p_value) };
-    if c.supported {
-        format!("The difference {place} is supported: paired on the same queries, exact McNemar, {seeds}, {p} at most.")
-    } else {
-        format!(
-            "The difference {place} is not supported by the paired test (exact McNemar, {seeds}, largest {p}; wanted \
-             below {} and all seeds the same way).",
-            c.threshold
-        )
-    }
+    format!(
+        "A difference counts as supported if {seeds} shows it, the same way, paired on the same queries (exact \
+         McNemar, the largest p wanted below {}).",
+        c.threshold
+    )
 }
 
 /// MDProp if it was measured; else the best model under the strongest attack that is not the baseline; else the first.
@@ -107,6 +107,7 @@ fn stronger(summary: &Summary, hero: usize, column: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Run;
     use crate::record::sample::{self, Shape};
 
     fn shape(models: &[(&str, &str, f64, f64)]) -> Shape {
@@ -115,7 +116,7 @@ mod tests {
     }
 
     fn text(run: &Run) -> String {
-        sentences(run, &Summary::of(run)).join(" ")
+        sentences(&Material::of(run)).join(" ")
     }
 
     #[test]
@@ -126,7 +127,8 @@ mod tests {
         assert!(text.contains("under the single-target attack at 24/255: "), "{text}");
         assert!(text.contains("times standard's "), "{text}");
         assert!(text.contains("The strongest model under that attack is adversarial"), "{text}");
-        assert!(text.contains("The difference on clean images is not supported"), "{text}");
+        assert!(text.contains(" %; difference not supported, p = "), "{text}");
+        assert!(text.contains("paired on the same queries (exact McNemar"), "{text}");
     }
 
     #[test]
@@ -135,7 +137,7 @@ mod tests {
         let text = text(&run);
         assert!(text.contains("points below base's"), "{text}");
         assert!(text.contains(": 0.1"), "{text}");
-        assert!(text.contains("The difference on clean images is supported"), "{text}");
+        assert_eq!(text.matches("; difference supported, p < 0.001").count(), 2, "{text}");
         assert!(text.contains("The strongest model under that attack is base"), "{text}");
     }
 

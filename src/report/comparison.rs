@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::material::Material;
 use super::summary::Condition;
-use crate::record::Run;
+use crate::record::QueryOutcome;
 use crate::stats::mcnemar::Discordance;
 
 /// A difference is called supported below this, after correction for the number of comparisons.
@@ -25,28 +26,28 @@ pub struct Comparison {
 
 /// Compares `model` with `baseline` under a condition. `None` if no seed has both on the same queries.
 pub fn compare(
-    run: &Run,
+    material: &Material<'_>,
     condition: &Condition,
     model: &str,
     baseline: &str,
     comparisons: usize,
 ) -> Option<Comparison> {
     let trials = |id: &str| -> BTreeMap<u64, &str> {
-        let rows = run.measurements.iter().filter(|m| m.model == id && m.error.is_none() && condition.matches(m));
+        let rows = material.run.measurements.iter();
+        let rows = rows.filter(|m| m.model == id && m.error.is_none() && condition.matches(m));
         rows.map(|m| (m.model_seed, m.trial.as_str())).collect()
     };
-    let hits = |trial: &str| -> BTreeMap<u32, bool> {
-        run.queries.iter().filter(|q| q.trial == trial).map(|q| (q.query, q.first_hit == 1)).collect()
-    };
+    let outcomes = |trial: &str| material.outcomes.of(trial).unwrap_or_default();
     let others = trials(baseline);
     let (mut p_value, mut seeds, mut up, mut down) = (0.0_f64, 0, 0, 0);
     for (seed, trial) in trials(model) {
         let Some(other) = others.get(&seed) else { continue };
-        let (a, b) = (hits(trial), hits(other));
-        if a.is_empty() || !a.keys().eq(b.keys()) {
+        let (a, b) = (outcomes(trial), outcomes(other));
+        if a.is_empty() || !a.iter().map(|o| o.query).eq(b.iter().map(|o| o.query)) {
             continue;
         }
-        let (a, b): (Vec<bool>, Vec<bool>) = (a.into_values().collect(), b.into_values().collect());
+        let hits = |list: &[&QueryOutcome]| list.iter().map(|o| o.first_hit == 1).collect::<Vec<bool>>();
+        let (a, b) = (hits(a), hits(b));
         let found = Discordance::count(&a, &b);
         p_value = p_value.max(found.p_value());
         up += usize::from(found.only_a > found.only_b);

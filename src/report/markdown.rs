@@ -2,43 +2,55 @@
 
 use super::answer;
 use super::chart::Chart;
-use super::summary::Summary;
+use super::leaderboard::{self, Board};
+use super::material::Material;
+use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{metrics, robustness};
-use crate::record::Run;
+use super::{metrics, robustness, threat};
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
-pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
+pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
+    let Material { run, summary, .. } = material;
     let mut out = format!("# {}: retrieval clean and under attack\n\n", escape(&run.manifest.suite));
     for text in [&run.manifest.about, &run.manifest.dataset].into_iter().filter(|t| !t.is_empty()) {
         out += &format!("{}\n\n", escape(text));
     }
-    for (index, sentence) in answer::sentences(run, summary).iter().enumerate() {
+    for (index, sentence) in answer::sentences(material).iter().enumerate() {
         out += &if index == 0 { format!("**{}**\n\n", escape(sentence)) } else { format!("{}\n\n", escape(sentence)) };
     }
+    let shown = |names: &[&str]| -> String {
+        let list = charts.iter().filter(|chart| names.contains(&chart.name.as_str()));
+        list.map(|chart| format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name)).collect()
+    };
     if !summary.models.is_empty() {
         out += "## Results\n\n";
         out += &rendered(&table::headline(summary));
-        let more = [table::ratios(summary), robustness::worst_cases(run, summary), robustness::areas(run, summary)];
+        out += &shown(&["recall", "pareto"]);
+        let more = [table::ratios(summary), robustness::worst_cases(material), robustness::areas(material)];
         out += &more.iter().flatten().map(rendered).collect::<String>();
     }
-    if !charts.is_empty() {
-        out += "## Charts\n\n";
-        for chart in charts {
-            out += &format!("![{}](charts/{}.svg)\n\n", escape(&chart.caption), chart.name);
+    for chapter in Chapter::ALL.into_iter().filter(|c| *c != Chapter::Clean) {
+        let columns = summary.columns_of(chapter);
+        if !columns.is_empty() {
+            out += &format!("## {}\n\n{}", chapter.title(), rendered(&table::recall(summary, &columns)));
+            out += &shown(&[chapter.id()]);
         }
     }
-    let classes = robustness::classes(run, summary).into_iter().collect();
+    let rest = shown(&["epsilon", "map", "shift", "densities", "spectrum", "training", "history"]);
+    if !rest.is_empty() {
+        out += &format!("## Charts\n\n{rest}");
+    }
+    let classes = robustness::classes(material).into_iter().collect();
     let sections = [
-        ("Retrieval", metrics::retrieval(run, summary)),
+        ("Retrieval", metrics::retrieval(run, summary, None)),
         ("Geometry of the embeddings", metrics::geometry(run, summary)),
         ("Classes", classes),
     ];
     for (heading, tables) in sections.iter().filter(|(_, tables)| !tables.is_empty()) {
         out += &format!("## {heading}\n\n{}", tables.iter().map(rendered).collect::<String>());
     }
-    let threat = table::threat_model(summary);
+    let threat = threat::threat_model(summary);
     if !threat.is_empty() {
         out += "## What was attacked, and how\n\n";
         out += &threat.iter().map(|s| format!("- {}\n", escape(s))).collect::<String>();
@@ -55,6 +67,16 @@ pub fn page(run: &Run, summary: &Summary, charts: &[Chart]) -> String {
     let command: String = run.manifest.command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     out += &format!("## How it was made\n\n    {command}\n\n{}", rendered(&table::manifest(run)));
     out
+}
+
+/// A leaderboard.
+pub fn leaderboard(boards: &[Board], runs: &[String]) -> String {
+    let runs = runs.iter().map(|r| escape(r)).collect::<Vec<_>>().join(", ");
+    let mut out = format!("# Leaderboard\n\nOf {runs}.\n\n");
+    if boards.is_empty() {
+        out += "No result fits.\n";
+    }
+    out + &boards.iter().map(|board| rendered(&leaderboard::table(board))).collect::<String>()
 }
 
 fn rendered(table: &Table) -> String {
@@ -78,5 +100,6 @@ fn rendered(table: &Table) -> String {
 fn cell(cell: &TableCell) -> String {
     let marks: String = cell.marks.iter().map(|m| format!(" **!{m}**")).collect();
     let detail = cell.detail.as_ref().map(|d| format!(" {}", escape(d))).unwrap_or_default();
-    format!("{}{detail}{marks}", escape(&cell.text))
+    let text = if cell.best { format!("**{}**", escape(&cell.text)) } else { escape(&cell.text) };
+    format!("{text}{detail}{marks}")
 }

@@ -1,28 +1,35 @@
 //! Every metric of the suite, model beside model: of ranked lists, and of the embeddings themselves.
 
 use super::seed_mean::{SeedMean, seed_mean};
-use super::summary::{Condition, Summary};
-use super::table::{Table, TableCell, bases_in_words};
+use super::summary::{Chapter, Summary};
+use super::table::{Table, TableCell, anchor, bases_in_words};
 use crate::metric::kind::{Metric, Scope};
 use crate::record::{Estimate, Measurement, Run};
 
 /// What is measured of ranked lists and of attacks: one table for the clean images, then one for each attack at its
-/// largest budget.
-pub fn retrieval(run: &Run, summary: &Summary) -> Vec<Table> {
+/// largest budget; of one chapter alone if one is named.
+pub fn retrieval(run: &Run, summary: &Summary, chapter: Option<Chapter>) -> Vec<Table> {
     let wanted = |metric: Metric| matches!(metric.scope(), Scope::Ranking | Scope::Attack | Scope::Robrank);
-    tables(run, summary, "retrieval", wanted)
+    tables(run, summary, "retrieval", chapter, wanted)
 }
 
 /// What is measured of the searched embeddings: the clean gallery, and attacked ones where they are searched too.
 pub fn geometry(run: &Run, summary: &Summary) -> Vec<Table> {
     let wanted = |metric: Metric| matches!(metric.scope(), Scope::Geometry | Scope::Clustering);
-    tables(run, summary, "the searched embeddings", wanted)
+    tables(run, summary, "the searched embeddings", None, wanted)
 }
 
-fn tables(run: &Run, summary: &Summary, what: &str, wanted: impl Fn(Metric) -> bool) -> Vec<Table> {
+fn tables(
+    run: &Run,
+    summary: &Summary,
+    what: &str,
+    chapter: Option<Chapter>,
+    wanted: impl Fn(Metric) -> bool,
+) -> Vec<Table> {
     let mut explained: Vec<Metric> = Vec::new();
-    let conditions = summary.headline().into_iter().map(|column| &summary.conditions[column]);
-    conditions.filter_map(|condition| table(run, summary, condition, what, &wanted, &mut explained)).collect()
+    let columns = summary.headline().into_iter();
+    let columns = columns.filter(|c| chapter.is_none_or(|chapter| summary.conditions[*c].chapter() == chapter));
+    columns.filter_map(|column| table(run, summary, column, what, &wanted, &mut explained)).collect()
 }
 
 /// The metrics of some rows, in their order, with recall@k first.
@@ -55,11 +62,12 @@ fn figure(row: &Measurement, metric: Metric) -> Option<Estimate> {
 fn table(
     run: &Run,
     summary: &Summary,
-    condition: &Condition,
+    column: usize,
     what: &str,
     wanted: &impl Fn(Metric) -> bool,
     explained: &mut Vec<Metric>,
 ) -> Option<Table> {
+    let condition = &summary.conditions[column];
     let rows: Vec<&Measurement> =
         run.measurements.iter().filter(|m| m.error.is_none() && condition.matches(m)).collect();
     let metrics = metrics_of(&rows, wanted);
@@ -79,10 +87,11 @@ fn table(
             TableCell::new(explanation(*metric, explained)),
             TableCell::new(about.direction.to_string()),
         ];
-        for model in &models {
+        for (index, model) in models.iter().enumerate() {
             let own: Vec<&Measurement> = rows.iter().copied().filter(|m| m.model == *model).collect();
             let mean = seed_mean(&own, about.range, |m| figure(m, *metric));
-            line.push(cell(*metric, mean.as_ref(), &own, &mut table.notes));
+            let link = mean.is_some().then(|| anchor(index, column));
+            line.push(TableCell { link, ..cell(*metric, mean.as_ref(), &own, &mut table.notes) });
             shown.extend(mean);
         }
         table.rows.push(line);
@@ -153,7 +162,7 @@ mod tests {
         let run = sample::run();
         let summary = Summary::of(&run);
         let captions = |tables: &[Table]| tables.iter().map(|t| t.caption.clone()).collect::<Vec<_>>();
-        let tables = retrieval(&run, &summary);
+        let tables = retrieval(&run, &summary, None);
         assert_eq!(captions(&tables), ["clean: retrieval", "single 24/255: retrieval", "multi 24/255: retrieval"]);
         assert_eq!(captions(&geometry(&run, &summary)), ["clean: the searched embeddings"]);
         let names = |table: &Table| table.rows.iter().map(|row| row[0].text.clone()).collect::<Vec<_>>();
@@ -174,7 +183,7 @@ mod tests {
     fn numbers_come_with_interval_n_and_unit_and_what_is_undefined_with_its_reason() {
         let run = sample::run();
         let summary = Summary::of(&run);
-        let table = &retrieval(&run, &summary)[0];
+        let table = &retrieval(&run, &summary, None)[0];
         let mean = summary.recall(0, 0).unwrap();
         let wanted = format!("{:.1}", 100.0 * mean.value);
         assert_eq!(text(table, 0, 3).0, wanted);

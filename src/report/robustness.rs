@@ -1,8 +1,9 @@
 //! What only several trials together say: the worst case over attacks, the area under the budget curve, the classes that
 //! are served worst.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::material::Material;
 use super::seed_mean::{SeedMean, of_seeds};
 use super::summary::Summary;
 use super::table::{Table, TableCell, bases_in_words};
@@ -14,31 +15,6 @@ use crate::score;
 
 /// Classes shown of those that are served worst.
 const CLASSES: usize = 8;
-
-/// The outcomes of each trial, sorted by query.
-struct Outcomes<'a>(HashMap<&'a str, Vec<&'a QueryOutcome>>);
-
-impl<'a> Outcomes<'a> {
-    fn of(run: &'a Run) -> Self {
-        let mut by_trial: HashMap<&str, Vec<&QueryOutcome>> = HashMap::new();
-        for outcome in &run.queries {
-            by_trial.entry(outcome.trial.as_str()).or_default().push(outcome);
-        }
-        by_trial.values_mut().for_each(|list| list.sort_by_key(|outcome| outcome.query));
-        Self(by_trial)
-    }
-
-    /// The lists of several trials, if all are of the same queries; without those that have no answer.
-    fn of_trials(&self, trials: &[&Measurement]) -> Option<Vec<Vec<&'a QueryOutcome>>> {
-        let lists: Option<Vec<&Vec<&QueryOutcome>>> = trials.iter().map(|m| self.0.get(m.trial.as_str())).collect();
-        let lists = lists?;
-        let queries = |list: &[&QueryOutcome]| list.iter().map(|o| (o.query, o.first_hit > 0)).collect::<Vec<_>>();
-        let first = queries(lists.first()?);
-        let same = lists.iter().all(|list| queries(list) == first);
-        let counted = |list: &Vec<&'a QueryOutcome>| list.iter().copied().filter(|o| o.first_hit > 0).collect();
-        (same && !first.is_empty()).then(|| lists.into_iter().map(counted).collect())
-    }
-}
 
 fn labels(list: &[&QueryOutcome]) -> Vec<u32> {
     list.iter().map(|outcome| outcome.label).collect()
@@ -96,8 +72,8 @@ fn share(mean: &SeedMean) -> TableCell {
 }
 
 /// recall@1 under the worst of all attacks with the same side and budget: per query, so never above any of them.
-pub fn worst_cases(run: &Run, summary: &Summary) -> Option<Table> {
-    let outcomes = Outcomes::of(run);
+pub fn worst_cases(material: &Material<'_>) -> Option<Table> {
+    let Material { run, summary, outcomes, .. } = material;
     let mut columns: Vec<(String, Vec<&Measurement>)> = Vec::new();
     let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for column in summary.conditions.iter().filter(|c| !c.is_clean() && c.epsilon_pixels > 0.0) {
@@ -132,8 +108,8 @@ pub fn worst_cases(run: &Run, summary: &Summary) -> Option<Table> {
 }
 
 /// The area under recall@1 over the budgets of each attack, from the clean images to its largest budget.
-pub fn areas(run: &Run, summary: &Summary) -> Option<Table> {
-    let outcomes = Outcomes::of(run);
+pub fn areas(material: &Material<'_>) -> Option<Table> {
+    let Material { run, summary, outcomes, .. } = material;
     let clean = &summary.conditions[summary.clean()?];
     let column = |family: &Vec<usize>| {
         let conditions = family.iter().map(|i| &summary.conditions[*i]);
@@ -160,12 +136,12 @@ pub fn areas(run: &Run, summary: &Summary) -> Option<Table> {
 }
 
 /// Clean recall@1 of the classes that all models together serve worst, over all seeds, with macro and micro means.
-pub fn classes(run: &Run, summary: &Summary) -> Option<Table> {
-    let outcomes = Outcomes::of(run);
+pub fn classes(material: &Material<'_>) -> Option<Table> {
+    let Material { run, summary, outcomes, .. } = material;
     let clean = &summary.conditions[summary.clean()?];
     let of_model = |model: &str| -> Vec<&QueryOutcome> {
         let trials = run.measurements.iter().filter(|m| m.model == model && m.error.is_none() && clean.matches(m));
-        let lists = trials.filter_map(|m| outcomes.0.get(m.trial.as_str()));
+        let lists = trials.filter_map(|m| outcomes.of(&m.trial));
         lists.flatten().copied().filter(|o| o.first_hit > 0).collect()
     };
     let lists: Vec<Vec<&QueryOutcome>> = summary.models.iter().map(|m| of_model(&m.model)).collect();
@@ -228,8 +204,7 @@ mod tests {
     #[test]
     fn the_worst_case_is_counted_query_by_query() {
         let run = sample::run();
-        let summary = Summary::of(&run);
-        let table = worst_cases(&run, &summary).unwrap();
+        let table = worst_cases(&Material::of(&run)).unwrap();
         assert_eq!(table.head, ["model", "query 8/255", "query 16/255", "query 24/255"]);
         let wanted =
             recall(&run, "mdprop", |m| m.epsilon == "8/255", |ranks| ranks.len() == 2 && ranks.iter().all(|r| *r == 1));
@@ -237,14 +212,13 @@ mod tests {
         assert!(table.remarks.last().unwrap().contains("query 8/255: single, multi"), "{:?}", table.remarks);
         let mut lone = run;
         lone.measurements.retain(|m| m.attack != "multi");
-        assert_eq!(worst_cases(&lone, &Summary::of(&lone)), None);
+        assert_eq!(worst_cases(&Material::of(&lone)), None);
     }
 
     #[test]
     fn the_area_joins_the_clean_images_and_every_budget() {
         let run = sample::run();
-        let summary = Summary::of(&run);
-        let table = areas(&run, &summary).unwrap();
+        let table = areas(&Material::of(&run)).unwrap();
         assert_eq!(table.head, ["model", "single 24/255", "multi 24/255"]);
         let at = |attack: &str, epsilon: &str| {
             recall(&run, "standard", |m| m.attack == attack && m.epsilon == epsilon, |ranks| ranks[0] == 1)
@@ -257,7 +231,7 @@ mod tests {
     #[test]
     fn the_classes_that_are_served_worst_have_names_and_means() {
         let run = sample::run();
-        let table = classes(&run, &Summary::of(&run)).unwrap();
+        let table = classes(&Material::of(&run)).unwrap();
         assert_eq!(table.rows.len(), CLASSES + 2);
         assert!(table.rows[0][0].text.starts_with("glyph "));
         let micro = recall(&run, "adversarial", |m| m.attack == "clean", |ranks| ranks[0] == 1);

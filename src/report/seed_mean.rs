@@ -58,16 +58,18 @@ pub struct SeedMean {
 }
 
 impl SeedMean {
-    /// Whether there is an interval to show: that of its trials, or that of the mean over three seeds or more.
+    /// Whether there is an interval to show: that of its trials, or that of the mean over three seeds or more. Never one
+    /// with an end that is no number.
     pub fn has_interval(&self) -> bool {
-        !self.bases.is_empty() || self.kind == IntervalKind::Mean
+        let finite = self.low.is_finite() && self.high.is_finite();
+        finite && (!self.bases.is_empty() || self.kind == IntervalKind::Mean)
     }
 }
 
 /// The mean over seeds of a figure that `get` finds in a row, its interval kept within `range`.
 ///
-/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once. Failed trials do
-/// not count; `None` if no row has the figure.
+/// Rows of one seed (another suite seed, say) are averaged first, so that each training counts once. Failed trials and
+/// figures that are no number do not count; `None` if no row has the figure.
 pub(super) fn seed_mean(
     rows: &[&Measurement],
     range: (f64, f64),
@@ -75,7 +77,7 @@ pub(super) fn seed_mean(
 ) -> Option<SeedMean> {
     let mut by_seed: BTreeMap<u64, Vec<Estimate>> = BTreeMap::new();
     for m in rows.iter().filter(|m| m.error.is_none()) {
-        if let Some(estimate) = get(m) {
+        if let Some(estimate) = get(m).filter(|e| e.value.is_finite()) {
             by_seed.entry(m.model_seed).or_default().push(estimate);
         }
     }

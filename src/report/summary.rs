@@ -59,9 +59,36 @@ impl Condition {
         self.method == "none" || self.attack == "clean"
     }
 
-    /// Whether the attack is more than noise.
+    /// Whether somebody searched for the change: neither clean nor noise nor a corruption.
     pub fn is_adversarial(&self) -> bool {
-        !self.is_clean() && self.method != "noise"
+        !self.is_clean() && !self.method.contains("noise") && self.chapter() != Chapter::Corruptions
+    }
+
+    /// Whether the budget is a length over all pixels, which does not compare with one of each pixel.
+    pub fn is_l2(&self) -> bool {
+        self.epsilon.ends_with("L2")
+    }
+
+    /// The section it belongs to.
+    pub fn chapter(&self) -> Chapter {
+        let begins = |text: &str, list: &[&str]| list.iter().any(|word| text.starts_with(word));
+        if self.is_clean() {
+            Chapter::Clean
+        } else if begins(&self.method, &["corruption"]) || begins(&self.goal, &["corruption"]) {
+            Chapter::Corruptions
+        } else if begins(&self.method, &["transfer"]) {
+            Chapter::Transfer
+        } else if begins(&self.method, &BLACK_BOX) {
+            Chapter::BlackBox
+        } else if self.goal == "single-target" {
+            Chapter::SingleTarget
+        } else if self.goal.starts_with("multi-target") {
+            Chapter::MultiTarget
+        } else if begins(&self.goal, &RANKING) {
+            Chapter::Ranking
+        } else {
+            Chapter::Others
+        }
     }
 
     /// Short name for a column: `clean`, `single 8/255`; branches only where they are not main.
@@ -89,6 +116,75 @@ impl Condition {
         format!("{name} at {}", self.epsilon)
     }
 }
+
+/// What a condition is about: the sections of a report, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chapter {
+    /// Nothing was perturbed.
+    Clean,
+    /// White-box attacks towards one other identity.
+    SingleTarget,
+    /// White-box attacks towards several.
+    MultiTarget,
+    /// Attacks on the order of the result list (RobRank's goals).
+    Ranking,
+    /// White-box attacks with any other goal, and ensembles.
+    Others,
+    /// Attacks made on another model.
+    Transfer,
+    /// Attacks without gradients, and the noise that every attack must beat.
+    BlackBox,
+    /// What happens to pictures without an attacker.
+    Corruptions,
+}
+
+impl Chapter {
+    /// All, in the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::Clean,
+        Self::SingleTarget,
+        Self::MultiTarget,
+        Self::Ranking,
+        Self::Others,
+        Self::Transfer,
+        Self::BlackBox,
+        Self::Corruptions,
+    ];
+
+    /// Heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Clean => "Clean retrieval",
+            Self::SingleTarget => "Single-target attacks",
+            Self::MultiTarget => "Multi-target attacks",
+            Self::Ranking => "Ranking attacks",
+            Self::Others => "Other attacks",
+            Self::Transfer => "Transfer",
+            Self::BlackBox => "Black box and noise",
+            Self::Corruptions => "Corruptions",
+        }
+    }
+
+    /// Anchor in the page.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::SingleTarget => "single-target",
+            Self::MultiTarget => "multi-target",
+            Self::Ranking => "ranking",
+            Self::Others => "others",
+            Self::Transfer => "transfer",
+            Self::BlackBox => "black-box",
+            Self::Corruptions => "corruptions",
+        }
+    }
+}
+
+/// Methods that see no gradient.
+const BLACK_BOX: [&str; 6] = ["noise", "square", "nes", "spsa", "gaussian", "rank"];
+
+/// How the goals of ranking attacks begin, in the record's words.
+const RANKING: [&str; 9] = ["robrank", "ca+", "ca-", "qa+", "qa-", "tma", "es", "ltm", "gt"];
 
 /// recall@1 of one model under one condition, over its seeds.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,12 +258,17 @@ impl Summary {
         clean().find(|(_, c)| c.answered_by == "main").or_else(|| clean().next()).map(|(i, _)| i)
     }
 
-    /// The column that the sentence is about: the largest budget of the first real attack that reaches it.
+    /// The column that the sentence is about: the largest budget of the first white-box attack that reaches it, L∞ before
+    /// L2; without one the same of any attack.
     pub fn strongest(&self) -> Option<usize> {
-        let adversarial = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial());
-        adversarial.fold(None, |best: Option<usize>, (i, c)| match best {
-            Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
-            _ => Some(i),
+        let white = |c: &Condition| c.chapter() < Chapter::Transfer;
+        let kinds: [&dyn Fn(&Condition) -> bool; 3] = [&|c| white(c) && !c.is_l2(), &white, &|_| true];
+        kinds.iter().find_map(|wanted| {
+            let own = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial() && wanted(c));
+            own.fold(None, |best: Option<usize>, (i, c)| match best {
+                Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
+                _ => Some(i),
+            })
         })
     }
 
@@ -195,6 +296,18 @@ impl Summary {
             }
         }
         groups
+    }
+
+    /// The columns of a section, in order.
+    pub fn columns_of(&self, chapter: Chapter) -> Vec<usize> {
+        let own = |(i, c): (usize, &Condition)| (c.chapter() == chapter).then_some(i);
+        self.conditions.iter().enumerate().filter_map(own).collect()
+    }
+
+    /// Row and column that a trial is part of.
+    pub fn place(&self, m: &Measurement) -> Option<(usize, usize)> {
+        let model = self.models.iter().position(|row| row.model == m.model)?;
+        Some((model, self.conditions.iter().position(|c| c.matches(m))?))
     }
 
     /// recall@1 of a model under a condition.

@@ -1,6 +1,7 @@
 //! Tests of the grouping, against arithmetic done here in another way.
 
 use super::super::comparison::compare;
+use super::super::material::Material;
 use super::*;
 use crate::record::sample;
 
@@ -72,6 +73,6 @@ fn auxiliary_branches_are_columns_of_their_own() {
 fn equal_models_are_never_called_different() {
     let run = sample::run();
     let summary = Summary::of(&run);
-    let same = compare(&run, &summary.conditions[0], "mdprop", "mdprop", 1).unwrap();
+    let same = compare(&Material::of(&run), &summary.conditions[0], "mdprop", "mdprop", 1).unwrap();
     assert_eq!((same.p_value, same.supported), (1.0, false));
 }

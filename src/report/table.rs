@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::seed_mean::SeedMean;
 use super::summary::{Cell, Condition, Summary};
 use super::words::ratio;
-use crate::record::{Estimate, Measurement, Run};
+use crate::record::{Check, Estimate, Measurement, Run};
 
 /// A cell: text, perhaps an interval below it, perhaps marks of footnotes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,12 +16,21 @@ pub struct TableCell {
     pub detail: Option<String>,
     /// Numbers of notes, from 1.
     pub marks: Vec<usize>,
+    /// Anchor of the trials behind it, in the page.
+    pub link: Option<String>,
+    /// Whether it is the best of its column.
+    pub best: bool,
 }
 
 impl TableCell {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), detail: None, marks: vec![] }
+        Self { text: text.into(), ..Self::default() }
     }
+}
+
+/// Anchor of the trials of a model under a condition.
+pub(super) fn anchor(model: usize, condition: usize) -> String {
+    format!("m{model}c{condition}")
 }
 
 /// A table with a row header in its first column.
@@ -49,21 +58,9 @@ fn span(low: f64, high: f64) -> String {
     format!("[{}, {}]", share(low), share(high))
 }
 
-/// recall@1 per model and condition, with intervals and marks.
+/// recall@1 per model: clean, and under each attack at its largest budget; with intervals and marks.
 pub fn headline(summary: &Summary) -> Table {
-    let mut table = Table {
-        caption: "recall@1 in percent (a hit rate): share of queries whose nearest other image has their class".into(),
-        head: std::iter::once("model".to_string()).chain(summary.conditions.iter().map(Condition::label)).collect(),
-        words: 1,
-        ..Table::default()
-    };
-    for model in &summary.models {
-        let mut row = vec![TableCell::new(&model.model)];
-        for (cell, condition) in model.cells.iter().zip(&summary.conditions) {
-            row.push(recall_cell(cell.as_ref(), &model.model, condition, &mut table.notes));
-        }
-        table.rows.push(row);
-    }
+    let mut table = recall(summary, &summary.headline());
     let seeds: BTreeSet<(usize, u32)> = (summary.models.iter())
         .flat_map(|m| m.cells.iter().flatten().filter_map(|c| c.recall.as_ref()))
         .map(|r| (r.seeds, r.queries))
@@ -78,6 +75,43 @@ pub fn headline(summary: &Summary) -> Table {
     table
 }
 
+/// recall@1 per model under the conditions at `columns`.
+pub fn recall(summary: &Summary, columns: &[usize]) -> Table {
+    let heads = columns.iter().map(|c| summary.conditions[*c].label());
+    let mut table = Table {
+        caption: "recall@1 in percent (a hit rate): share of queries whose nearest other image has their class".into(),
+        head: std::iter::once("model".to_string()).chain(heads).collect(),
+        words: 1,
+        ..Table::default()
+    };
+    let shown: Vec<usize> = rows_of(summary, columns);
+    for &index in &shown {
+        let model = &summary.models[index];
+        let mut row = vec![TableCell::new(&model.model)];
+        for &column in columns {
+            let condition = &summary.conditions[column];
+            let cell = recall_cell(model.cells[column].as_ref(), &model.model, condition, &mut table.notes);
+            let link = model.cells[column].is_some().then(|| anchor(index, column));
+            row.push(TableCell { link, best: shown.len() > 1 && is_best(summary, index, column), ..cell });
+        }
+        table.rows.push(row);
+    }
+    table
+}
+
+/// Models that were measured under any of the conditions.
+fn rows_of(summary: &Summary, columns: &[usize]) -> Vec<usize> {
+    let any = |index: &usize| columns.iter().any(|c| summary.models[*index].cells[*c].is_some());
+    (0..summary.models.len()).filter(any).collect()
+}
+
+/// Whether no other model has a higher recall@1 there, as it is printed; never where none is above zero.
+fn is_best(summary: &Summary, model: usize, column: usize) -> bool {
+    let shown = |m: usize| summary.recall(m, column).map(|r| (1000.0 * r.value).round());
+    let best = (0..summary.models.len()).filter_map(shown).fold(0.0, f64::max);
+    best > 0.0 && shown(model) == Some(best)
+}
+
 /// Where the intervals of the trials behind these numbers come from.
 pub(super) fn bases_in_words<'a>(means: impl Iterator<Item = &'a SeedMean>) -> Option<String> {
     let bases: BTreeSet<String> = means.flat_map(|mean| mean.bases.iter().map(ToString::to_string)).collect();
@@ -88,7 +122,10 @@ pub(super) fn bases_in_words<'a>(means: impl Iterator<Item = &'a SeedMean>) -> O
 fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &mut Vec<String>) -> TableCell {
     let Some(cell) = cell else { return TableCell::new("–") };
     let mut out = match &cell.recall {
-        Some(r) => TableCell { text: share(r.value), detail: Some(span(r.low, r.high)), marks: vec![] },
+        Some(r) if r.has_interval() => {
+            TableCell { detail: Some(span(r.low, r.high)), ..TableCell::new(share(r.value)) }
+        }
+        Some(r) => TableCell::new(share(r.value)),
         None if cell.errors.is_empty() => TableCell::new("–"),
         None => TableCell::new("failed"),
     };
@@ -99,18 +136,20 @@ fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &
     out
 }
 
-/// recall@1 divided by the baseline's; `None` without a baseline or a second model.
+/// recall@1 divided by the baseline's, in the headline's columns; `None` without a baseline or a second model.
 pub fn ratios(summary: &Summary) -> Option<Table> {
     let baseline = &summary.models[summary.baseline.filter(|_| summary.models.len() > 1)?];
+    let columns = summary.headline();
+    let heads = columns.iter().map(|c| summary.conditions[*c].label());
     let mut table = Table {
         caption: format!("recall@1 divided by that of {}", baseline.model),
-        head: std::iter::once("model".to_string()).chain(summary.conditions.iter().map(Condition::label)).collect(),
+        head: std::iter::once("model".to_string()).chain(heads).collect(),
         words: 1,
         ..Table::default()
     };
     for (index, model) in summary.models.iter().enumerate().filter(|(i, _)| Some(*i) != summary.baseline) {
         let cell = |c| TableCell::new(summary.ratio(index, c).map_or("–".into(), |r| format!("{} ×", ratio(r))));
-        let cells = (0..summary.conditions.len()).map(cell);
+        let cells = columns.iter().copied().map(cell);
         table.rows.push(std::iter::once(TableCell::new(&model.model)).chain(cells).collect());
     }
     Some(table)
@@ -139,12 +178,55 @@ pub fn checks(run: &Run) -> Option<Table> {
     })
 }
 
-fn estimate(e: Option<Estimate>, scale: f64, digits: usize) -> TableCell {
-    e.map_or(TableCell::new("–"), |e| TableCell {
-        text: format!("{:.digits$}", scale * e.value),
-        detail: e.basis.map(|_| format!("[{:.digits$}, {:.digits$}]", scale * e.low, scale * e.high)),
-        marks: vec![],
+/// Every check that failed, with its trial.
+pub fn failed_checks(run: &Run) -> Option<Table> {
+    let row = |m: &Measurement, check: &Check| {
+        let key = TableCell { link: Some(format!("t-{}", m.trial)), ..TableCell::new(&m.trial) };
+        let place = format!("{}, seed {}, {} {}", m.model, m.model_seed, m.attack, m.epsilon);
+        vec![TableCell::new(&check.name), key, TableCell::new(place), TableCell::new(&check.detail)]
+    };
+    let failed = |m: &'_ Measurement| -> Vec<Vec<TableCell>> {
+        m.checks.iter().filter(|check| !check.passed).map(|check| row(m, check)).collect()
+    };
+    let rows: Vec<Vec<TableCell>> = run.measurements.iter().flat_map(failed).collect();
+    (!rows.is_empty()).then(|| Table {
+        caption: "Checks that failed: the numbers of these trials are marked wherever they are shown".into(),
+        head: ["check", "trial", "of", "what was found"].map(String::from).into(),
+        words: 4,
+        rows,
+        ..Table::default()
     })
+}
+
+/// What each model is, in its card's or recipe's words.
+pub fn models(run: &Run) -> Option<Table> {
+    let described = run.manifest.models.iter().filter(|(id, _)| run.measurements.iter().any(|m| m.model == *id));
+    let row = |(id, about): &(String, String)| {
+        let own = || run.measurements.iter().filter(|m| m.model == *id);
+        let seeds: BTreeSet<u64> = own().map(|m| m.model_seed).collect();
+        let training = own().next().map_or(String::new(), |m| m.training.clone());
+        let selected: BTreeSet<&str> = own().map(|m| m.selected_on.as_str()).collect();
+        let selected = selected.into_iter().collect::<Vec<_>>().join(", ");
+        let seeds = TableCell::new(seeds.len().to_string());
+        [id, &training, about, &selected].map(TableCell::new).into_iter().chain([seeds]).collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<TableCell>> = described.map(row).collect();
+    (!rows.is_empty()).then(|| Table {
+        caption: "The models".into(),
+        head: ["model", "training", "what it is", "epoch chosen on", "seeds"].map(String::from).into(),
+        words: 4,
+        rows,
+        ..Table::default()
+    })
+}
+
+fn estimate(e: Option<Estimate>, scale: f64, digits: usize) -> TableCell {
+    let Some(e) = e.filter(|e| e.value.is_finite()) else { return TableCell::new("–") };
+    let interval = e.basis.filter(|_| e.low.is_finite() && e.high.is_finite());
+    TableCell {
+        detail: interval.map(|_| format!("[{:.digits$}, {:.digits$}]", scale * e.low, scale * e.high)),
+        ..TableCell::new(format!("{:.digits$}", scale * e.value))
+    }
 }
 
 /// One row per trial, everything measured.
@@ -162,7 +244,7 @@ pub fn trials(run: &Run) -> Table {
         let texts = [&m.model, &seed, &m.attack, &m.goal, &method, &m.side, &branches, &m.epsilon];
         let mut row: Vec<TableCell> = texts.into_iter().map(TableCell::new).collect();
         if let Some(error) = &m.error {
-            row.push(TableCell { text: "failed".into(), detail: Some(error.clone()), marks: vec![] });
+            row.push(TableCell { detail: Some(error.clone()), ..TableCell::new("failed") });
             row.resize_with(words.len() + ks.len() + 5, || TableCell::new("–"));
         } else {
             let at = |k: &u32| m.recall.iter().find(|r| r.k == *k).map(|r| r.estimate);
@@ -213,7 +295,7 @@ pub fn training(run: &Run) -> Option<Table> {
             TableCell::new(*model),
             TableCell::new(seed.to_string()),
             TableCell::new(last.map_or("–".into(), |p| p.epoch.to_string())),
-            TableCell::new(last.map_or("–".into(), |p| format!("{:.4}", p.loss))),
+            TableCell::new(last.filter(|p| p.loss.is_finite()).map_or("–".into(), |p| format!("{:.4}", p.loss))),
             TableCell::new(best.map_or("–".into(), |(r, _)| share(r))),
             TableCell::new(best.map_or("–".into(), |(_, epoch)| epoch.to_string())),
         ]
@@ -227,47 +309,6 @@ pub fn training(run: &Run) -> Option<Table> {
         rows: keys.iter().map(row).collect(),
         ..Table::default()
     })
-}
-
-/// What was done, in words, one sentence per attack family.
-pub fn threat_model(summary: &Summary) -> Vec<String> {
-    let sentence = |columns: &Vec<usize>| {
-        let c = &summary.conditions[columns[0]];
-        let from = match c.method.as_str() {
-            "noise" => String::new(),
-            _ => format!("white box: gradients of branch {} of the exported ONNX file; ", c.crafted_on),
-        };
-        let budgets: Vec<&str> = columns.iter().map(|i| summary.conditions[*i].epsilon.as_str()).collect();
-        let wish = match c.goal.as_str() {
-            "single-target" => "each image is moved until its embedding lies on that of one image of another identity",
-            "untargeted" => "each embedding is moved away from its clean place, anywhere",
-            goal if goal.starts_with("multi-target") => {
-                "each embedding is moved towards images of several other identities at once"
-            }
-            _ => "no goal: the control that every attack must beat",
-        };
-        let who = match c.side.as_str() {
-            "query" => "only the query is perturbed, the gallery stays clean",
-            "all" => "queries and gallery are the same perturbed set",
-            _ => "who is perturbed is not recorded",
-        };
-        let how = match c.method.as_str() {
-            "pgd" => {
-                format!("projected gradient descent, {} steps, restarts: {}, best iterate kept", c.steps, c.restarts)
-            }
-            "fgsm" => "one signed gradient step".into(),
-            "noise" => "uniform noise".into(),
-            other => other.to_string(),
-        };
-        format!(
-            "{} ({}): {wish}; {who}; {how}; L∞ budget {} in pixel units; {from}answered by branch {}.",
-            c.attack,
-            c.goal,
-            budgets.join(", "),
-            c.answered_by
-        )
-    };
-    summary.families().iter().map(sentence).collect()
 }
 
 /// How the run was made; without times and threads, so that the same inputs give the same report.

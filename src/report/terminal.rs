@@ -1,7 +1,7 @@
 //! The headline table for a terminal: aligned, within a width, colour only when asked.
 
 use super::summary::Summary;
-use super::table::{self, TableCell};
+use super::table::{self, Table, TableCell};
 use super::words::shorten;
 
 /// How to print.
@@ -15,15 +15,24 @@ pub struct Style {
 
 /// recall@1 per model and condition. Every line fits into the width (at least 40).
 pub fn headline(summary: &Summary, style: Style) -> String {
-    let table = table::headline(summary);
+    table(&table::headline(summary), style)
+}
+
+/// Any table, its first column repeated where it must be cut into blocks. Every line fits into the width (at least 40).
+pub fn table(table: &Table, style: Style) -> String {
     let width = style.width.max(40);
     let text = |cell: &TableCell| {
         let marks: String = cell.marks.iter().map(|m| format!(" !{m}")).collect();
         let detail = cell.detail.as_ref().map(|d| format!(" {d}")).unwrap_or_default();
-        (format!("{}{detail}{marks}", clean(&cell.text)), !cell.marks.is_empty())
+        (format!("{}{detail}{marks}", clean_text(&cell.text)), !cell.marks.is_empty())
     };
-    let names: Vec<String> = table.rows.iter().map(|row| shorten(&clean(&row[0].text), width / 3)).collect();
-    let first = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).max("model".len());
+    let names: Vec<String> = table.rows.iter().map(|row| shorten(&clean_text(&row[0].text), width / 3)).collect();
+    let first = names
+        .iter()
+        .map(|n| n.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(clean_text(&table.head[0]).chars().count().min(width / 3));
     let room = width - first - 2;
     let cells: Vec<Vec<(String, bool)>> = table.rows.iter().map(|row| row[1..].iter().map(text).collect()).collect();
     let widths: Vec<usize> = (0..table.head.len() - 1)
@@ -44,9 +53,9 @@ pub fn headline(summary: &Summary, style: Style) -> String {
         if start > 0 {
             out.push('\n');
         }
-        let mut line = format!("{:first$}", "model");
+        let mut line = format!("{:first$}", shorten(&clean_text(&table.head[0]), first));
         for (head, w) in table.head[1..].iter().zip(&widths).take(end).skip(start) {
-            line += &format!("  {:>w$}", shorten(&clean(head), *w), w = *w);
+            line += &format!("  {:>w$}", shorten(&clean_text(head), *w), w = *w);
         }
         out += &paint(line, "1");
         out.push('\n');
@@ -62,13 +71,50 @@ pub fn headline(summary: &Summary, style: Style) -> String {
     }
     let numbered = table.notes.iter().enumerate().map(|(i, note)| format!("!{} {note}", i + 1));
     for note in std::iter::once(table.caption.clone()).chain(table.remarks.clone()).chain(numbered) {
-        out += &wrap(&clean(&note), width);
+        out += &wrap(&clean_text(&note), width);
+    }
+    out
+}
+
+const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// recall@1 from clean to the largest budget of each attack that has several: a bar a budget, and the numbers at both
+/// ends. Empty if no attack has; every line fits into the width (at least 40).
+pub fn curves(summary: &Summary, style: Style) -> String {
+    let width = style.width.max(40);
+    let Some(clean) = summary.clean() else { return String::new() };
+    let families: Vec<Vec<usize>> = summary.families().into_iter().filter(|f| f.len() > 1).collect();
+    let value = |m: usize, c: usize| summary.recall(m, c).map(|r| r.value);
+    let all = |c: usize| (0..summary.models.len()).filter_map(move |m| value(m, c));
+    let most = families.iter().flatten().chain([&clean]).flat_map(|c| all(*c)).fold(1e-9, f64::max);
+    let names: Vec<String> = summary.models.iter().map(|m| shorten(&clean_text(&m.model), width / 3)).collect();
+    let first = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for family in &families {
+        let last = &summary.conditions[family[family.len() - 1]];
+        let title = format!("recall@1 %, from clean to {} {}", last.attack, last.epsilon);
+        let mut lines = String::new();
+        for (m, name) in names.iter().enumerate() {
+            let points: Vec<f64> = [&clean].into_iter().chain(family).filter_map(|c| value(m, *c)).collect();
+            if points.len() < 2 {
+                continue;
+            }
+            let room = width.saturating_sub(first + 18).max(1);
+            let step = |v: &f64| STEPS[((v / most * 8.0) as usize).min(7)];
+            let bars: String = points.iter().take(room).map(step).collect();
+            let bars = if style.colour { format!("\x1b[36m{bars}\x1b[0m") } else { bars };
+            let ends = (100.0 * points[0], 100.0 * points[points.len() - 1]);
+            lines += &format!("{name:first$}  {bars}  {:.1} → {:.1}\n", ends.0, ends.1);
+        }
+        if !lines.is_empty() {
+            out += &format!("\n{}\n{lines}", shorten(&clean_text(&title), width));
+        }
     }
     out
 }
 
 /// Without control characters: a model id must not move the cursor.
-fn clean(text: &str) -> String {
+fn clean_text(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -113,10 +159,32 @@ mod tests {
     }
 
     #[test]
+    fn curves_are_bars_with_the_numbers_at_both_ends() {
+        let mut shape = Shape::default();
+        shape.models[3].0 = "a-very-long-model-name-".repeat(6);
+        let summary = Summary::of(&sample::make(&shape));
+        for width in [40, 80, 200] {
+            let text = curves(&summary, Style { width, colour: false });
+            assert!(text.lines().all(|l| l.chars().count() <= width), "width {width}:\n{text}");
+            let percent = |c: usize| format!("{:.1}", 100.0 * summary.recall(1, c).unwrap().value);
+            assert!(text.contains(&format!("{} → {}", percent(0), percent(3))), "{text}");
+            assert_eq!(text.matches("recall@1 %, from clean to").count(), 2);
+        }
+        let line = |text: &str| text.lines().nth(2).unwrap().to_string();
+        let plain = line(&curves(&summary, Style { width: 80, colour: false }));
+        let bars: Vec<char> = plain.chars().filter(|c| STEPS.contains(c)).collect();
+        assert_eq!(bars.len(), 4);
+        assert!(bars.windows(2).all(|w| w[0] >= w[1]), "{bars:?}");
+        assert!(curves(&summary, Style { width: 80, colour: true }).contains("\x1b[36m"));
+        let clean_only = Shape { levels: vec![], ..Shape::default() };
+        assert_eq!(curves(&Summary::of(&sample::make(&clean_only)), Style { width: 80, colour: false }), "");
+    }
+
+    #[test]
     fn failed_checks_are_marked_and_explained() {
         let summary = Summary::of(&sample::run());
         let plain = headline(&summary, Style { width: 200, colour: false });
-        assert!(plain.contains(" !1") && plain.contains("!1 standard, multi 8/255, seed 0: check zero-gradients"));
+        assert!(plain.contains(" !1") && plain.contains("!1 standard, multi 24/255, seed 0: check zero-gradients"));
         assert!(!plain.contains('\x1b'));
         assert!(headline(&summary, Style { width: 200, colour: true }).contains("\x1b[31m"));
     }

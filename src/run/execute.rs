@@ -16,6 +16,7 @@ use super::{environment, ers};
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
 use crate::record::{Check, Manifest, Run, folder};
+use crate::report::Extras;
 use crate::suite::plan::Plan;
 use crate::suite::shards::Part;
 use crate::suite::soundness::{CheckMarks, Weight};
@@ -78,9 +79,10 @@ impl Outcome {
 pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let plan = Plan::read(suite, &settings.models)?;
     let part = settings.shard.map(|shard| Part::of(&plan, shard));
-    let out = settings.out.clone().unwrap_or_else(|| match settings.shard {
-        Some(shard) => shard::default_folder(&plan.name, shard),
-        None => Path::new("reports/runs").join(&plan.name),
+    let out = settings.out.clone().unwrap_or_else(|| match (settings.shard, &settings.trial) {
+        (Some(shard), _) => shard::default_folder(&plan.name, shard),
+        (None, Some(key)) => Path::new("reports/runs").join(format!("{}.trials", plan.name)).join(key),
+        (None, None) => Path::new("reports/runs").join(&plan.name),
     });
     let mut stages = Stages::default();
 
@@ -123,6 +125,9 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     }
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
+    if let Some(key) = settings.trial.clone().filter(|_| run.measurements.is_empty()) {
+        return Err(RunError::UnknownTrial { key, suite: plan.name });
+    }
     finish(outcome, run, &plan.suite.expectations, settings.until)
 }
 
@@ -152,7 +157,7 @@ fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], unti
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {
-        outcome.report = Some(crate::report::write(&run, &outcome.folder)?.html);
+        outcome.report = Some(crate::report::write(&run, &outcome.folder, Extras::default())?.html);
     }
     outcome.run = Some(run);
     Ok(outcome)
@@ -164,13 +169,20 @@ fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError>
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
-    let mut run =
-        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run = Run {
+        manifest: Manifest::default(),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
+    };
     for model in ready {
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);
             run.queries.extend(trial.queries);
             run.gallery.extend(trial.gallery);
+            run.views.extend(trial.view);
         }
         run.training.extend(model.curve.iter().cloned());
     }

@@ -67,6 +67,16 @@ pub enum RunError {
     /// A file that could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A trial to do again that this suite does not have.
+    #[error(
+        "suite `{suite}` has no trial `{key}`; the keys are in the column `trial` of measurements.csv, and they change with the suite, the images and the models' files"
+    )]
+    UnknownTrial {
+        /// What was asked for.
+        key: String,
+        /// Name of the suite.
+        suite: String,
+    },
     /// Ctrl-C.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

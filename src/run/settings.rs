@@ -53,6 +53,8 @@ pub struct Settings<'a> {
     pub started_unix_s: u64,
     /// The part of the plan to do; `None`: all of it.
     pub shard: Option<Shard>,
+    /// Key of the one trial to do again; `None`: all of them.
+    pub trial: Option<String>,
     /// Where to stop.
     pub until: Until,
     /// Hears of progress.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::artefact::{WriteError, write_bytes};
 use crate::digest::Digest;
 use crate::record::folder::FolderError;
-use crate::record::{GalleryItem, Measurement, QueryOutcome};
+use crate::record::{EmbeddingView, GalleryItem, Measurement, QueryOutcome};
 
 /// A finished trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct StoredTrial {
     pub queries: Vec<QueryOutcome>,
     /// Its picture stories.
     pub gallery: Vec<GalleryItem>,
+    /// What its picture of the embedding space is drawn from.
+    #[serde(default)]
+    pub view: Option<EmbeddingView>,
 }
 
 /// The folder of finished trials.

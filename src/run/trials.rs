@@ -21,8 +21,9 @@ use crate::encoder::Encoder;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
 use crate::metric::kind::Metric;
 use crate::progress::Silent;
+use crate::record::view::{Arrow, EmbeddingView};
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
-use crate::score::Clustering;
+use crate::score::{Clustering, view};
 use crate::suite::attack::{Branch, Goal, RankingPart, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::shards::Part;
@@ -37,6 +38,9 @@ const OTHER_BATCH_QUERIES: usize = 128;
 
 /// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
 const KEPT_PIXELS: usize = 64;
+
+/// Attacked queries drawn as arrows.
+const ARROWS: usize = 40;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -112,6 +116,9 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
         strangers += usize::from(!own);
         context.settings.cancel.check()?;
         let digest = session.identity(&trial);
+        if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
+            continue;
+        }
         let stored = match context.store.get(&digest) {
             Some(stored) => stored,
             None => {
@@ -311,7 +318,8 @@ impl Session<'_> {
                     let own = (&crafter.queries, &crafter.gallery);
                     let encoders = (&mut crafter.encoder, answerer.as_mut().map(|opened| &mut opened.encoder));
                     row.checks.extend(self.soundness(trial, input, &outcome, own, encoders)?);
-                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder))?);
+                    let answered = (&answer_queries, &answer_gallery);
+                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder, answered))?);
                 }
             }
             Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
@@ -320,7 +328,7 @@ impl Session<'_> {
                 row.trial = digest.short().into();
                 row.error = Some(error.to_string());
                 row.suite.clone_from(&self.context.plan.name);
-                StoredTrial { measurement: row, queries: vec![], gallery: vec![] }
+                StoredTrial { measurement: row, queries: vec![], gallery: vec![], view: None }
             })),
         }
         if let Some(answerer) = answerer {
@@ -366,7 +374,7 @@ impl Session<'_> {
         trial: &TrialSpec,
         digest: &Digest,
         (mut row, outcome): (Measurement, TrialOutcome),
-        (clean, crafter): (Option<&[QueryOutcome]>, &OnnxEncoder),
+        (clean, crafter, answered): (Option<&[QueryOutcome]>, &OnnxEncoder, Pair<'_>),
     ) -> Result<StoredTrial, RunError> {
         if trial.method.needs_gradient() {
             row.checks.extend(checks::gradient_exact(&crafter.spec().straight_through));
@@ -375,7 +383,8 @@ impl Session<'_> {
         row.suite.clone_from(&self.context.plan.name);
         let kept: AdversarialBytes = outcome.kept.into_iter().collect();
         let gallery = self.stories(trial, clean, &outcome.queries, &kept);
-        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery })
+        let view = self.view(trial, clean, &outcome.queries, answered, outcome.attacked.as_ref());
+        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery, view })
     }
 
     /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
@@ -459,6 +468,48 @@ impl Session<'_> {
             selected_on: self.model.selected_on.clone(),
             ..Measurement::default()
         }
+    }
+
+    /// What the report draws of the embedding space: of the first seed and the deployed branch, clean and under each
+    /// attack at its largest budget.
+    fn view(
+        &self,
+        trial: &TrialSpec,
+        clean: Option<&[QueryOutcome]>,
+        outcomes: &[QueryOutcome],
+        (queries, gallery): Pair<'_>,
+        attacked: Option<&Embeddings>,
+    ) -> Option<EmbeddingView> {
+        let images = self.context.images;
+        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let told = self.is_first_seed() && deployed && (trial.goal.is_none() || self.context.plan.is_strongest(trial));
+        if !told {
+            return None;
+        }
+        let plane = view::plane(gallery);
+        let labels = || images.split.test.iter().map(|&i| images.labels[i]).collect::<Vec<u32>>();
+        let gallery = trial.goal.is_none().then(|| view::gallery_shape(gallery, &labels(), plane.as_ref()));
+        let arrows = match (trial.side, &plane, attacked, clean) {
+            (Some(Side::Query), Some(plane), Some(attacked), Some(clean)) if attacked.len() == queries.len() => {
+                let arrow = |at: usize| Arrow {
+                    query: outcomes[at].query,
+                    label: outcomes[at].label,
+                    from: plane.place(queries.row(at)),
+                    to: plane.place(attacked.row(at)),
+                    flipped: clean[at].first_hit == 1 && outcomes[at].first_hit != 1,
+                };
+                (0..outcomes.len().min(clean.len()).min(ARROWS)).map(arrow).collect()
+            }
+            _ => vec![],
+        };
+        (gallery.is_some() || !arrows.is_empty()).then(|| EmbeddingView {
+            trial: outcomes.first().map(|o| o.trial.clone()).unwrap_or_default(),
+            model: self.model.id.clone(),
+            attack: trial.attack.clone(),
+            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            gallery,
+            arrows,
+        })
     }
 
     /// Picture stories, told of the first seed and the deployed branch only.

@@ -10,6 +10,7 @@ mod queries;
 mod set;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 pub use attack::{Attack, of_attack};
 pub use embedded::{Embedded, Protocol, Scores};

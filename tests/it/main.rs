@@ -15,10 +15,13 @@ mod metrics;
 #[cfg(feature = "train")]
 mod pipeline;
 mod ranking;
+#[cfg(feature = "train")]
+mod reports;
 mod repository;
 mod retrieval;
 mod setup;
 mod shards;
+mod suite_format;
 mod verify;
 
 /// The program, to be run in the repository's root.

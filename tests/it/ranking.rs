@@ -89,8 +89,14 @@ fn measure(fixture: &Fixture, reference: &Reference) -> Run {
     let all = &images.split.test;
     let clean = embed_all(&mut encoder, &images, all, 20, &Silent, &cancel).unwrap();
     let preset = if reference.code { Preset::Code } else { Preset::Paper };
-    let mut run =
-        Run { manifest: Manifest::default(), measurements: vec![], queries: vec![], training: vec![], gallery: vec![] };
+    let mut run = Run {
+        manifest: Manifest::default(),
+        measurements: vec![],
+        queries: vec![],
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
+    };
     for part in RankingPart::ALL {
         let (w, m) = (reference.count, reference.count);
         let goal = Goal::Robrank(Robrank { parts: vec![part], w, m, preset, ..Robrank::default() });

@@ -18,6 +18,8 @@ pub struct Bar {
     pub low: f64,
     /// Upper end of the whisker, percent.
     pub high: f64,
+    /// Whether there is an interval.
+    pub whisker: bool,
 }
 
 /// Bars of one condition.
@@ -30,7 +32,6 @@ pub struct BarGroup {
 }
 
 const WIDTH: u32 = 860;
-const BAR: i32 = 22;
 const GROUP_HEAD: i32 = 30;
 const TOP: i32 = 44;
 const BOTTOM: i32 = 54;
@@ -41,7 +42,9 @@ const BOTTOM: i32 = 54;
 /// [`ChartError`] if the drawing library refuses.
 pub fn bars(title: &str, axis: &str, groups: &[BarGroup]) -> Result<String, ChartError> {
     let count: usize = groups.iter().map(|g| g.bars.len()).sum();
-    let height = TOP + BOTTOM + GROUP_HEAD * groups.len() as i32 + BAR * count as i32;
+    // Many models get thinner bars.
+    let bar_height = if count > 60 { 15 } else { 22 };
+    let height = TOP + BOTTOM + GROUP_HEAD * groups.len() as i32 + bar_height * count as i32;
     let all = || groups.iter().flat_map(|g| &g.bars);
     let widest = all().map(|b| b.label.chars().count().min(28)).max().unwrap_or(0) as i32;
     let left = 24 + 7 * widest.max(8);
@@ -61,22 +64,27 @@ pub fn bars(title: &str, axis: &str, groups: &[BarGroup]) -> Result<String, Char
             text(area, (16, y + GROUP_HEAD - 12), &shorten(&group.label, 90), style(13, INK, HPos::Left))?;
             y += GROUP_HEAD;
             // Per group, so that no line runs through a group's name.
-            let end = y + BAR * group.bars.len() as i32;
+            let end = y + bar_height * group.bars.len() as i32;
             for tick in &marks {
                 line(area, (x(*tick), y), (x(*tick), end), FAINT, 1)?;
             }
             line(area, (left, y), (left, end), INK, 1)?;
             for bar in &group.bars {
-                let middle = y + BAR / 2;
+                let middle = y + bar_height / 2;
                 text(area, (left - 8, middle), &shorten(&bar.label, 28), style(12, INK, HPos::Right))?;
-                block(area, [(left, y + 3), (x(bar.value), y + BAR - 3)], colour(bar.style))?;
-                line(area, (x(bar.low), middle), (x(bar.high), middle), INK, 1)?;
-                for end in [x(bar.low), x(bar.high)] {
-                    line(area, (end, middle - 4), (end, middle + 4), INK, 1)?;
+                block(area, [(left, y + 3), (x(bar.value), y + bar_height - 3)], colour(bar.style))?;
+                if bar.whisker {
+                    line(area, (x(bar.low), middle), (x(bar.high), middle), INK, 1)?;
+                    for end in [x(bar.low), x(bar.high)] {
+                        line(area, (end, middle - 4), (end, middle + 4), INK, 1)?;
+                    }
                 }
+                let interval = if bar.whisker { format!(" [{:.1}, {:.1}]", bar.low, bar.high) } else { String::new() };
+                let words = format!("{}, {}: {:.1}{interval}", bar.label, group.label, bar.value);
+                area.tip([(left, y), (right, y + bar_height)], &words);
                 let after = x(bar.high).max(x(bar.value)) + 8;
                 text(area, (after, middle), &format!("{:.1}", bar.value), style(12, INK, HPos::Left))?;
-                y += BAR;
+                y += bar_height;
             }
         }
         Ok(())

@@ -3,8 +3,9 @@
 use plotters::style::text_anchor::HPos;
 
 use super::super::words::shorten;
+use super::spread::{LABEL, spread};
 use super::{
-    ChartError, FAINT, INK, colour, line, mark, path, picture, polygon, style, text, tick_text, ticks, upright,
+    ChartError, FAINT, INK, colour, dash, line, mark, path, picture, polygon, style, text, tick_text, ticks, upright,
 };
 
 /// A point of a band: x, lower end, upper end.
@@ -23,6 +24,8 @@ pub struct Series {
     pub band: Vec<BandPoint>,
     /// Whether points are marked.
     pub marked: bool,
+    /// Another dash than the model's own: 0 is a solid line.
+    pub dash: Option<usize>,
 }
 
 /// One pair of axes.
@@ -44,7 +47,6 @@ const PANEL_WIDTH: i32 = 430;
 const LEFT: i32 = 58;
 const TOP: i32 = 66;
 const BOTTOM: i32 = 54;
-const LABEL: i32 = 14;
 
 struct Frame {
     left: i32,
@@ -110,7 +112,7 @@ fn draw_panel(
 ) -> Result<(), String> {
     let (x_marks, y_marks) = (ticks(x.0, x.1), ticks(y.0, y.1));
     let ends = |marks: &[f64]| (marks[0], marks[marks.len() - 1]);
-    let names = panel.series.iter().map(|s| s.label.chars().count().min(16)).max().unwrap_or(0) as i32;
+    let names = panel.series.iter().map(|s| s.label.chars().count().min(20)).max().unwrap_or(0) as i32;
     let frame = Frame {
         left: left + LEFT,
         right: left + width - 24 - 7 * names.max(4),
@@ -146,11 +148,13 @@ fn draw_panel(
             let placed: Vec<(i32, i32)> = points.iter().map(|p| frame.place(*p)).collect();
             last.extend(placed.last().copied());
             if series.marked {
-                for point in &placed {
-                    mark(area, *point, series.style)?;
+                for (place, (x, y)) in placed.iter().zip(points) {
+                    mark(area, *place, series.style)?;
+                    let words = format!("{}: {} at {}", series.label, tick_text(*y), tick_text(*x));
+                    area.tip([(place.0 - 7, place.1 - 7), (place.0 + 7, place.1 + 7)], &words);
                 }
             }
-            path(area, placed, series.style)?;
+            path(area, placed, series.style, series.dash.map_or(dash(series.style), dash))?;
         }
         if !last.is_empty() {
             let mean = last.iter().map(|p| p.1).sum::<i32>() / last.len() as i32;
@@ -161,37 +165,8 @@ fn draw_panel(
     let wanted: Vec<i32> = labels.iter().map(|(y, _)| *y).collect();
     for (y, (at, series)) in spread(&wanted, frame.top, frame.bottom).into_iter().zip(&labels) {
         line(area, (frame.right + 2, *at), (frame.right + 12, y), colour(series.style), 1)?;
-        let name = shorten(&series.label, 16);
+        let name = shorten(&series.label, 20);
         text(area, (frame.right + 15, y), &name, style(12, INK, HPos::Left))?;
     }
     Ok(())
-}
-
-/// Moves sorted labels apart to one line each, as near to their place as the frame allows.
-fn spread(wanted: &[i32], top: i32, bottom: i32) -> Vec<i32> {
-    let mut placed: Vec<i32> = Vec::with_capacity(wanted.len());
-    for y in wanted {
-        let free = placed.last().map_or(top, |last| last + LABEL);
-        placed.push((*y).max(free));
-    }
-    let mut limit = bottom;
-    for y in placed.iter_mut().rev() {
-        *y = (*y).min(limit);
-        limit = *y - LABEL;
-    }
-    placed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_never_overlap_and_stay_inside() {
-        for wanted in [vec![10, 11, 12], vec![90, 95, 99, 100], vec![0, 50, 100]] {
-            let placed = spread(&wanted, 0, 100);
-            assert!(placed.windows(2).all(|w| w[1] - w[0] >= LABEL), "{placed:?}");
-            assert!(placed.iter().all(|y| (0..=100).contains(y)), "{placed:?}");
-        }
-    }
 }

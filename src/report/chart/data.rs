@@ -1,46 +1,87 @@
-//! Which charts a run has, and their data.
+//! Which charts a run has, and the data of those of recall, budgets and training.
 
+use super::super::material::Material;
+use super::super::seed_mean::SeedMean;
 use super::super::summary::Summary;
-use super::{Bar, BarGroup, ChartError, Panel, Series, bars, curves};
+use super::{Bar, BarGroup, ChartError, Panel, ParetoPoint, Series, bars, curves, pareto};
+use super::{ranking, space};
 use crate::record::Run;
 
 /// A finished chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// File name without ending.
-    pub name: &'static str,
+    pub name: String,
     /// What it shows, for captions.
     pub caption: String,
     /// The picture.
     pub svg: String,
 }
 
-/// Every chart that the run has data for.
+/// Every chart that the run has data for, in the order of the report.
 ///
 /// # Errors
 /// [`ChartError`] if one cannot be drawn.
-pub fn charts(run: &Run, summary: &Summary) -> Result<Vec<Chart>, ChartError> {
+pub fn charts(material: &Material<'_>) -> Result<Vec<Chart>, ChartError> {
+    let Material { run, summary, .. } = material;
     let mut out = Vec::new();
+    let mut add = |name: &str, caption: &str, svg: Option<Result<String, ChartError>>| -> Result<(), ChartError> {
+        if let Some(svg) = svg {
+            out.push(Chart { name: name.into(), caption: caption.into(), svg: svg? });
+        }
+        Ok(())
+    };
+    let n = count(summary);
     let groups = bar_groups(summary);
-    if !groups.is_empty() {
-        let (n, title) = (count(summary), "recall@1, clean and under each attack at its largest budget");
-        let svg = bars(title, &format!("recall@1 in % (bars: mean over seeds; whiskers: interval; {n})"), &groups)?;
-        let caption = "recall@1 per model, clean and under each attack at its largest budget".into();
-        out.push(Chart { name: "recall", caption, svg });
-    }
-    let panels = epsilon_panels(summary);
-    if !panels.is_empty() {
-        let svg = curves(&format!("recall@1 against the budget ({})", count(summary)), &panels)?;
-        let caption = "recall@1 against the attack's budget; 0 is clean; bands are intervals".into();
-        out.push(Chart { name: "epsilon", caption, svg });
-    }
+    let axis = format!("recall@1 in % (bars: mean over seeds; whiskers: interval; {n})");
+    let title = "recall@1, clean and under each attack at its largest budget";
+    let caption = "recall@1 per model, clean and under each attack at its largest budget.";
+    add("recall", caption, (!groups.is_empty()).then(|| bars(title, &axis, &groups)))?;
+    let caption = "Clean recall@1 against robust recall@1, a point a model, whiskers: intervals; the line joins the \
+                   models that no other beats in both.";
+    add(
+        "pareto",
+        caption,
+        pareto_points(summary).map(|(words, points)| {
+            let axes = (format!("clean recall@1 in % ({n})"), format!("recall@1 in % under {words}"));
+            pareto("Clean against robust", (&axes.0, &axes.1), &points)
+        }),
+    )?;
     let panels = training_panels(run, summary);
-    if !panels.is_empty() {
-        let svg = curves("Training, one line per seed", &panels)?;
-        let caption = "training loss, and recall@1 on the images that chose the epoch".into();
-        out.push(Chart { name: "training", caption, svg });
+    let caption = "Training loss, and recall@1 on the images that chose the epoch.";
+    add("training", caption, (!panels.is_empty()).then(|| curves("Training, one line per seed", &panels)))?;
+    let panels = epsilon_panels(summary);
+    let caption = "recall@1 against the attack's budget; 0 is clean; bands are intervals.";
+    let title = format!("recall@1 against the budget ({n})");
+    add("epsilon", caption, (!panels.is_empty()).then(|| curves(&title, &panels)))?;
+    let panels = material.trend.map_or_else(Vec::new, |trend| trend.panels(summary));
+    let caption = "recall@1 over the nights; bands: the accepted value and the smallest change that fails a night.";
+    add("history", caption, (!panels.is_empty()).then(|| curves("Trend over the nights", &panels)))?;
+    for (name, caption, svg) in ranking::charts(material) {
+        add(name, &caption, Some(svg))?;
+    }
+    for (name, caption, svg) in space::charts(material) {
+        add(name, &caption, Some(svg))?;
     }
     Ok(out)
+}
+
+/// Clean against the strongest attack, in words, of the models that have both; `None` for fewer than two.
+pub(super) fn pareto_points(summary: &Summary) -> Option<(String, Vec<ParetoPoint>)> {
+    let (clean, strongest) = (summary.clean()?, summary.strongest()?);
+    let point = |(index, row): (usize, &crate::report::summary::ModelRow)| {
+        let (x, y) = (summary.recall(index, clean)?, summary.recall(index, strongest)?);
+        let interval = |r: &SeedMean| r.has_interval().then_some((100.0 * r.low, 100.0 * r.high));
+        let finite = x.value.is_finite() && y.value.is_finite();
+        finite.then(|| ParetoPoint {
+            label: row.model.clone(),
+            style: row.style,
+            at: (100.0 * x.value, 100.0 * y.value),
+            intervals: [interval(x), interval(y)],
+        })
+    };
+    let points: Vec<ParetoPoint> = summary.models.iter().enumerate().filter_map(point).collect();
+    (points.len() > 1).then(|| (summary.conditions[strongest].in_words(), points))
 }
 
 fn count(summary: &Summary) -> String {
@@ -53,8 +94,10 @@ pub(super) fn bar_groups(summary: &Summary) -> Vec<BarGroup> {
     let bar = |model: usize, column: usize| {
         let r = summary.recall(model, column)?;
         let row = &summary.models[model];
-        let (value, low, high) = (100.0 * r.value, 100.0 * r.low, 100.0 * r.high);
-        Some(Bar { label: row.model.clone(), style: row.style, value, low, high })
+        let whisker = r.has_interval();
+        let value = 100.0 * r.value;
+        let (low, high) = if whisker { (100.0 * r.low, 100.0 * r.high) } else { (value, value) };
+        value.is_finite().then(|| Bar { label: row.model.clone(), style: row.style, value, low, high, whisker })
     };
     let group = |column: &usize| BarGroup {
         label: summary.conditions[*column].label(),
@@ -76,8 +119,9 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
                 .into_iter()
                 .chain(columns.iter().copied())
                 .filter_map(|c| {
-                    let r = summary.recall(m, c)?;
-                    let x = if Some(c) == clean { 0.0 } else { 255.0 * summary.conditions[c].epsilon_pixels };
+                    let r = summary.recall(m, c).filter(|r| r.value.is_finite())?;
+                    let unit = if first.is_l2() { 1.0 } else { 255.0 };
+                    let x = if Some(c) == clean { 0.0 } else { unit * summary.conditions[c].epsilon_pixels };
                     Some((x, 100.0 * r.value, 100.0 * r.low, 100.0 * r.high))
                 })
                 .collect();
@@ -85,8 +129,9 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
                 label: summary.models[m].model.clone(),
                 style: summary.models[m].style,
                 lines: vec![points.iter().map(|p| (p.0, p.1)).collect()],
-                band: points.iter().map(|p| (p.0, p.2, p.3)).collect(),
+                band: points.iter().filter(|p| p.2.is_finite() && p.3.is_finite()).map(|p| (p.0, p.2, p.3)).collect(),
                 marked: true,
+                dash: None,
             })
         });
         Panel {
@@ -95,7 +140,7 @@ pub(super) fn epsilon_panels(summary: &Summary) -> Vec<Panel> {
             } else {
                 format!("{}, {} → {}", first.attack, first.crafted_on, first.answered_by)
             },
-            x_axis: "budget ε in grey levels (of 255)".into(),
+            x_axis: if first.is_l2() { "budget ε, L2 length" } else { "budget ε in grey levels (of 255)" }.into(),
             y_axis: "recall@1 in %".into(),
             series: series.collect(),
             common_range: true,
@@ -125,6 +170,7 @@ pub(super) fn training_panels(run: &Run, summary: &Summary) -> Vec<Panel> {
             lines: lines(&m.model, get),
             band: vec![],
             marked: false,
+            dash: None,
         });
         Panel {
             title: title.into(),

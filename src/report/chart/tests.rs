@@ -1,7 +1,8 @@
 //! Tests of data, labels and form; never of pixels.
 
+use super::super::material::Material;
 use super::super::summary::Summary;
-use super::data::{bar_groups, epsilon_panels, training_panels};
+use super::data::{bar_groups, epsilon_panels, pareto_points, training_panels};
 use super::*;
 use crate::record::sample::{self, Shape};
 
@@ -42,8 +43,9 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     let panels = training_panels(&run, &summary);
     assert_eq!((panels[0].series[0].lines.len(), panels[0].series[0].lines[0].len()), (2, 12));
     assert_eq!(panels[1].series[0].lines[0].len(), 6);
-    let all = charts(&run, &summary).unwrap();
-    assert_eq!(all.iter().map(|c| c.name).collect::<Vec<_>>(), ["recall", "epsilon", "training"]);
+    let all = charts(&Material::of(&run)).unwrap();
+    let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["recall", "pareto", "training", "epsilon", "map", "shift", "densities", "spectrum"]);
     for chart in &all {
         assert_well_formed(&chart.svg);
         for model in ["standard", "adversarial", "advprop", "mdprop"] {
@@ -51,13 +53,83 @@ fn charts_hold_the_summary_s_numbers_and_names() {
         }
     }
     assert!(all[0].svg.contains(&format!("\n{:.1}\n", groups[1].bars[3].value)), "the bar's number is written");
-    assert!(all[1].svg.contains("grey levels (of 255)") && all[1].svg.contains("n = 200 queries"));
+    assert!(all[3].svg.contains("grey levels (of 255)") && all[3].svg.contains("n = 200 queries"));
+}
+
+#[test]
+fn the_embedding_space_is_drawn_as_recorded() {
+    let run = sample::run();
+    let material = Material::of(&run);
+    let maps = space::map_panels(&material);
+    assert_eq!(maps.len(), 4);
+    assert_eq!((maps[1].style, maps[1].points.len(), maps[1].arrows.len()), (1, 120, 24));
+    assert_eq!(maps[0].title, "standard, single 24/255");
+    assert!(maps[0].axes.contains("21 % and 12 % of the variance"));
+    assert_eq!(maps[0].arrows.iter().filter(|a| a.flipped).count(), 16);
+    let shifts = space::shift_panels(&material);
+    assert_eq!(
+        shifts.iter().map(|p| p.title.as_str()).collect::<Vec<_>>(),
+        ["single 24/255 (n = 400 a model)", "multi 24/255 (n = 400 a model)"]
+    );
+    let total: f64 = shifts[0].series[2].lines[0].iter().map(|p| p.1).sum();
+    assert!((total - 100.0).abs() < 1e-9, "{total}");
+    let densities = space::density_panels(&material);
+    assert_eq!(densities[0].series.iter().map(|s| s.label.as_str()).collect::<Vec<_>>(), ["same class", "others"]);
+    let peak = |line: &[(f64, f64)]| line.iter().copied().fold((0.0, 0.0), |m, p| if p.1 > m.1 { p } else { m }).0;
+    assert!((peak(&densities[0].series[0].lines[0]) - 0.6).abs() < 0.05);
+    assert!((peak(&densities[0].series[1].lines[0]) - 1.3).abs() < 0.05);
+    let spectrum = space::spectrum_panel(&material);
+    assert_eq!((spectrum.series.len(), spectrum.series[0].lines[0].len()), (4, 32));
+    assert!(spectrum.series[3].lines[0][31].1 < spectrum.series[0].lines[0][31].1);
+}
+
+#[test]
+fn the_front_is_of_those_that_no_other_beats() {
+    let point = |x, y| ParetoPoint { label: "m".into(), style: 0, at: (x, y), intervals: [None, None] };
+    let points = [point(50.0, 10.0), point(40.0, 20.0), point(40.0, 9.0), point(50.0, 10.0)];
+    let front: Vec<bool> = (0..4).map(|i| super::pareto::on_front(&points, i)).collect();
+    assert_eq!(front, [true, true, false, true]);
+    let summary = Summary::of(&sample::run());
+    let (words, points) = pareto_points(&summary).unwrap();
+    assert_eq!((words.as_str(), points.len()), ("the single-target attack at 24/255", 4));
+    assert_eq!(
+        points[3].at,
+        (100.0 * summary.recall(3, 0).unwrap().value, 100.0 * summary.recall(3, 3).unwrap().value)
+    );
+}
+
+#[test]
+fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
+    let mut run = sample::run();
+    for m in &mut run.measurements {
+        match m.attack.as_str() {
+            "single" => (m.attack, m.goal) = (format!("raise-{}", m.steps), "qa+(M=1)".into()),
+            "multi" => m.method = "corruption".into(),
+            _ => {}
+        }
+    }
+    let other = run.measurements.iter().filter(|m| m.goal == "qa+(M=1)").cloned().collect::<Vec<_>>();
+    run.measurements.extend(other.into_iter().map(|m| crate::record::Measurement { attack: "lower".into(), ..m }));
+    let material = Material::of(&run);
+    let (names, rows) = ranking::ranking_rows(&material.summary);
+    assert_eq!((names.len(), rows.len(), rows[1].label.as_str()), (4, 2, "lower 24/255"));
+    let map = ranking::heat_map(&material.summary, crate::report::summary::Chapter::Corruptions).unwrap();
+    assert_eq!((map.rows.len(), map.columns.len()), (3, 4));
+    let charts = charts(&material).unwrap();
+    for name in ["ranking", "corruptions"] {
+        let chart = charts.iter().find(|c| c.name == name).unwrap();
+        assert_well_formed(&chart.svg);
+        assert!(chart.svg.contains("mdprop"));
+    }
+    let printed = map.values[0][0].unwrap();
+    let svg = &charts.iter().find(|c| c.name == "corruptions").unwrap().svg;
+    assert!(svg.contains(&format!("\n{printed:.1}\n")), "each cell says its number");
 }
 
 #[test]
 fn the_same_data_gives_the_same_bytes() {
     let run = sample::run();
-    assert_eq!(charts(&run, &Summary::of(&run)), charts(&run.clone(), &Summary::of(&run.clone())));
+    assert_eq!(charts(&Material::of(&run)), charts(&Material::of(&run.clone())));
 }
 
 #[test]
@@ -74,7 +146,7 @@ fn odd_runs_are_drawn_too() {
         odd(fifty, 1, vec![8, 16]),
         odd(vec![named("clean-only", 0.4)], 1, vec![]),
     ] {
-        for chart in charts(&run, &Summary::of(&run)).unwrap() {
+        for chart in charts(&Material::of(&run)).unwrap() {
             assert_well_formed(&chart.svg);
             assert!(!chart.svg.contains("<script>"));
         }

@@ -150,11 +150,13 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         queries: vec![],
         training: models.iter().flat_map(|model| model.curve.iter().cloned()).collect(),
         gallery: vec![],
+        views: vec![],
     };
     for trial in trials.into_values().flatten() {
         run.measurements.push(trial.measurement);
         run.queries.extend(trial.queries);
         run.gallery.extend(trial.gallery);
+        run.views.extend(trial.view);
     }
     Ok(Merged { out, run, expectations: cards[0].expectations.clone(), checks: cards[0].checks.clone() })
 }
