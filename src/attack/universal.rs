@@ -7,7 +7,7 @@ use super::AttackError;
 use super::budget::Budget;
 use super::evaluate::AttackInput;
 use super::goal::Objective;
-use crate::batch::{Embeddings, Images, ShapeError};
+use crate::batch::{Embeddings, Images};
 use crate::dataset::ImageSet;
 use crate::encoder::Encoder;
 use crate::progress::Cancel;
@@ -54,12 +54,7 @@ impl Universal {
     ///
     /// # Errors
     /// The encoder's errors, a stop by the user.
-    pub fn craft(
-        encoder: &mut dyn Encoder,
-        spec: &Spec,
-        task: &Task<'_>,
-        run: &Run<'_>,
-    ) -> Result<Self, AttackError> {
+    pub fn craft(encoder: &mut dyn Encoder, spec: &Spec, task: &Task<'_>, run: &Run<'_>) -> Result<Self, AttackError> {
         let mut order: Vec<usize> = (0..task.list.len()).collect();
         let mut stream = rng::stream(run.seed, &format!("universal/{}", task.attack.name), &[]);
         rng::shuffle(&mut stream, &mut order);
@@ -69,7 +64,8 @@ impl Universal {
         let (first, second) = order.split_at(middle);
         let first = &first[..first.len().min(spec.training)];
         let second = &second[..second.len().min(spec.training)];
-        let perturbations = [made_with(encoder, spec, task, run, (second, 0))?, made_with(encoder, spec, task, run, (first, 1))?];
+        let perturbations =
+            [made_with(encoder, spec, task, run, (second, 0))?, made_with(encoder, spec, task, run, (first, 1))?];
         Ok(Self { perturbations, half })
     }
 
@@ -109,7 +105,8 @@ fn made_with(
     }
     let std = encoder.spec().std.clone();
     let lengths = spec.step_size.as_ref().map(|step| step.per_channel(&std));
-    let length = |at: usize| lengths.as_ref().map_or(4.0 * radius(at) / spec.steps as f32, |lengths| lengths[at / (h * w)]);
+    let length =
+        |at: usize| lengths.as_ref().map_or(4.0 * radius(at) / spec.steps as f32, |lengths| lengths[at / (h * w)]);
     let size = run.batch.min(training.len());
     for step in 0..spec.steps {
         run.cancel.check()?;
@@ -134,12 +131,6 @@ fn made_with(
         }
     }
     Ok(delta)
-}
-
-impl From<ShapeError> for AttackError {
-    fn from(error: ShapeError) -> Self {
-        Self::Input { what: "images of a perturbation", got: error.to_string(), wanted: "the model's own shape".into() }
-    }
 }
 
 #[cfg(test)]

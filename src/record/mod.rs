@@ -102,6 +102,11 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Whether it is one kind and severity of a corruption, whose mean has a row of its own.
+    pub fn is_part_of_mean(&self) -> bool {
+        self.method == "corruption" && self.attack.contains(':')
+    }
+
     /// Whether another model crafted what this one answers.
     pub fn is_transfer(&self) -> bool {
         !self.crafted_by.is_empty()
@@ -133,7 +138,7 @@ impl Check {
 }
 
 /// One query of one trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct QueryOutcome {
     /// Key of its trial.
     pub trial: String,

@@ -1,6 +1,7 @@
 //! Plans become artefacts: execute, resume, report progress.
 
 mod clock;
+pub mod derived;
 pub mod environment;
 pub mod ers;
 pub mod execute;

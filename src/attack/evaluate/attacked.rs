@@ -6,8 +6,8 @@ use crate::attack::AttackError;
 use crate::attack::aim::{Aim, Scene};
 use crate::attack::budget::{Budget, Schedule};
 use crate::attack::goal::Objective;
-use crate::attack::{corruption, noise, patch, universal};
 use crate::attack::pgd::{Crafted, Job, Keep, craft};
+use crate::attack::{corruption, noise, patch, universal};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
 use crate::suite::attack::{Distribution, Goal, Method, Side, Stop};
@@ -97,34 +97,33 @@ pub(super) fn attack_all(
         let targets: Vec<Vec<usize>> = aimed.map(|i| aim.targets(i, attack.goal)).collect::<Result<_, _>>()?;
         let objective = aim.objective(first, &targets, attack.goal)?;
         let pixels = input.images.images(batch);
-        let crafted = match &schedule {
-            _ if shared.is_some() || attack.method.is_common() => {
-                let named = (input.seed, batch, first);
-                let adversarial = match (attack.method, &shared) {
-                    (Method::Corruption(kinds), _) => kinds.only().map_or_else(
-                        || pixels.clone(),
-                        |(family, severity)| corruption::corrupt(&pixels, family, severity, input.seed, batch),
-                    ),
-                    (_, Some(shared)) => shared.apply(&pixels, &budget, named.2)?,
-                    _ => pixels.clone(),
-                };
-                untuned(crafter, adversarial, &objective, &attack.goal, &pixels)?
+        let crafted = match (attack.method, &schedule) {
+            (Method::Corruption(kinds), _) => {
+                let damaged = |(family, severity)| corruption::corrupt(&pixels, family, severity, input.seed, batch);
+                let adversarial = kinds.only().map_or_else(|| pixels.clone(), damaged);
+                untuned(crafter, adversarial, &objective, attack.goal)?
             }
-            None if matches!(attack.method, Method::Patch(_)) => {
-                let Method::Patch(spec) = attack.method else { unreachable!("matched above") };
+            (Method::Universal(_), _) => {
+                let adversarial = match &shared {
+                    Some(shared) => shared.apply(&pixels, &budget, first)?,
+                    None => pixels.clone(),
+                };
+                untuned(crafter, adversarial, &objective, attack.goal)?
+            }
+            (Method::Patch(patch), _) => {
                 let named = (input.seed, attack.name, batch);
-                let (crafted, outside) = patch::craft(crafter, spec, &pixels, &objective, named, input.cancel)?;
+                let (crafted, outside) = patch::craft(crafter, patch, &pixels, &objective, named, input.cancel)?;
                 tally.attacked.outside_patch = Some(tally.attacked.outside_patch.unwrap_or(0) + outside);
                 crafted
             }
-            Some(schedule) => {
+            (_, Some(schedule)) => {
                 let (seed, name) = (input.seed, attack.name);
                 let (clean, budget, objective) = (&pixels, &budget, &objective);
                 let cancel = input.cancel;
                 let job = Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel, keep };
                 craft(crafter, job)?
             }
-            None => {
+            (_, None) => {
                 let named = (input.seed, attack.name, attack.method.distribution());
                 add_noise(crafter, &pixels, batch, &budget, &objective, named)?
             }
@@ -195,13 +194,9 @@ fn untuned(
     adversarial: Images,
     objective: &Objective,
     goal: &Goal,
-    clean: &Images,
 ) -> Result<Crafted, AttackError> {
-    let losses = |embeddings: &Embeddings| -> Vec<f32> {
-        (0..clean.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect()
-    };
     let embeddings = crafter.embed(&adversarial)?;
-    let loss = losses(&embeddings);
+    let loss: Vec<f32> = (0..adversarial.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
     // An untargeted loss is 0 at the clean image; others are not needed where nothing is searched for.
     let start_loss = if goal.is_flat_at_clean() { vec![0.0; loss.len()] } else { loss.clone() };
     Ok(Crafted { adversarial, embeddings, start_loss, loss, penultimate: None })

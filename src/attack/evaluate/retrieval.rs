@@ -22,7 +22,11 @@ impl Places {
         let own: Vec<Option<usize>> = input.queries.iter().map(|image| places.get(image).copied()).collect();
         let attacked = if attacks_gallery(input) {
             vec![]
-        } else if attacks_all(input) { own.iter().flatten().copied().collect() } else { (0..own.len()).collect() };
+        } else if attacks_all(input) {
+            own.iter().flatten().copied().collect()
+        } else {
+            (0..own.len()).collect()
+        };
         Self { own, attacked }
     }
 
@@ -60,9 +64,7 @@ impl<'a> Sides<'a> {
             Some(attacked) if attacks_all(input) => {
                 (Cow::Owned(attacked.embeddings.select(&places.attacked)), &attacked.embeddings)
             }
-            Some(attacked) if attacks_gallery(input) => {
-                (Cow::Borrowed(input.query_embeddings), &attacked.embeddings)
-            }
+            Some(attacked) if attacks_gallery(input) => (Cow::Borrowed(input.query_embeddings), &attacked.embeddings),
             Some(attacked) => (Cow::Borrowed(&attacked.embeddings), input.gallery_embeddings),
             None => (Cow::Borrowed(input.query_embeddings), input.gallery_embeddings),
         };

@@ -76,7 +76,9 @@ impl Patch {
         if let PatchPlace::At(at) = self.place
             && !at.iter().all(|share| (0.0..=1.0).contains(share))
         {
-            problems.push(format!("patch.place.at = {at:?} must be two shares from 0 to 1: of the height and of the width"));
+            problems.push(format!(
+                "patch.place.at = {at:?} must be two shares from 0 to 1: of the height and of the width"
+            ));
         }
         if self.step_size.as_ref().is_some_and(|step| step.value() == 0.0) {
             problems.push("patch.step_size is 0, so nothing would move".into());

@@ -70,6 +70,9 @@ impl fmt::Display for Corruption {
     }
 }
 
+/// The budget, in words, of the row that is the mean over all kinds and severities.
+pub const CORRUPTION_MEAN: &str = "mean";
+
 /// Which kinds at which severities; in TOML `method.corruption = {}` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

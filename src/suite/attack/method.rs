@@ -227,12 +227,6 @@ pub enum Method {
     },
     /// An ensemble with nothing to tune, after AutoAttack (Croce & Hein 2020): see `attack::auto` for its members. A query
     /// counts as broken if any member breaks it; what is broken is left alone, here and at every larger radius.
-    /// Damage without an attacker: one trial for each kind and severity. Hendrycks & Dietterich 2019, arXiv:1903.12261.
-    Corruption(Corruptions),
-    /// A square of pixels that may be anything, the rest untouched. Brown et al. 2017, arXiv:1712.09665, one for each image.
-    Patch(Patch),
-    /// One perturbation for all images, made with some of them and measured on others.
-    Universal(Universal),
     Auto {
         /// Radius, or a list of radii, which is walked from the smallest to the largest: one trial each.
         epsilon: EpsilonList,
@@ -240,6 +234,12 @@ pub enum Method {
         #[serde(default = "broken", skip_serializing_if = "Stop::is_broken")]
         stop: Stop,
     },
+    /// Damage without an attacker: one trial for each kind and severity. Hendrycks & Dietterich 2019, arXiv:1903.12261.
+    Corruption(Corruptions),
+    /// A square of pixels that may be anything, the rest untouched. Brown et al. 2017, arXiv:1712.09665, one for each image.
+    Patch(Patch),
+    /// One perturbation for all images, made with some of them and measured on others.
+    Universal(Universal),
 }
 
 /// The radius of what may turn any pixel into any other.
@@ -371,11 +371,6 @@ impl Method {
             Self::Universal(universal) => &universal.epsilon.0,
             Self::Corruption(_) | Self::Patch(_) => whole_range(),
         }
-    }
-
-    /// Whether no image's own loss decides what becomes of it.
-    pub fn is_common(&self) -> bool {
-        matches!(self, Self::Corruption(_) | Self::Universal(_))
     }
 
     /// The budget as tables show it: the radius, or what takes its place.

@@ -12,7 +12,7 @@ mod side;
 
 pub use branch::Branch;
 pub use common::{Patch, PatchPlace, Universal};
-pub use corruption::{Corruption, Corruptions};
+pub use corruption::{CORRUPTION_MEAN, Corruption, Corruptions};
 pub use fit::method_problems;
 pub use goal::{Goal, TargetChoice, TargetLoss};
 pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};
