@@ -91,6 +91,9 @@ pub struct RunArgs {
     /// array task or Kubernetes indexed job. `mdprop merge` joins them.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<ShardWanted>,
+    /// Say where the time of a training's steps goes.
+    #[arg(long)]
+    pub profile: bool,
     /// Measure this one trial again and nothing else; a key of the column `trial` in measurements.csv. Results go to
     /// reports/runs/SUITE.trials/KEY.
     #[arg(long, value_name = "KEY", conflicts_with = "shard")]

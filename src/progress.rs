@@ -37,6 +37,8 @@ pub trait Observer: Send + Sync {
     fn note(&self, _text: &str) {}
     /// The piece of work is over.
     fn end(&self) {}
+    /// What follows, until the next call or the end of the piece of work, belongs to this phase of a step.
+    fn phase(&self, _phase: &'static str) {}
     /// A line worth keeping.
     fn say(&self, _line: &str) {}
 }

@@ -156,8 +156,9 @@ pub fn stronger_than_noise(attack: &Measurement, noise: &Measurement) -> Option<
         let model = (m.model.clone(), m.model_seed, m.artefact.clone(), m.answered_by.clone());
         (m.dataset.clone(), model, m.side.clone(), m.goal.clone(), m.epsilon.clone(), m.seed)
     };
-    let gradient = !matches!(attack.method.as_str(), "noise" | "none");
-    if !gradient || noise.method != "noise" || setting(attack) != setting(noise) {
+    // Uniform or Gaussian: neither is an attack.
+    let gradient = !attack.method.ends_with("noise") && attack.method != "none";
+    if !gradient || !noise.method.ends_with("noise") || setting(attack) != setting(noise) {
         return None;
     }
     if attack.error.is_some() || noise.error.is_some() {

@@ -6,10 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
+use crate::progress::Observer as _;
 use crate::report::summary::Summary;
 use crate::report::terminal;
 use crate::run::environment::program_version;
 use crate::run::execute::{self, Outcome, execute};
+use crate::run::profile::Profile;
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
 pub use crate::run::settings::Until;
@@ -26,6 +28,7 @@ const PLACES: usize = 5;
 pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
     let Process { cancel, places, threads } = Process::set_up(args.threads)?;
     let console = Console::new(args.quiet);
+    let profile = Profile::new(&console);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let settings = Settings {
         data: args.folders.data.clone(),
@@ -45,10 +48,11 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
         trial: args.trial.clone(),
         until,
-        observer: &console,
+        observer: if args.profile { &profile } else { &console },
         cancel,
     };
     let outcome = execute(&args.suite, &settings)?;
+    profile.lines().iter().for_each(|line| console.say(line));
     report(args.json, &outcome)?;
     Ok(ExitCode::from(outcome.exit_code()))
 }

@@ -3,6 +3,7 @@
 //! The crop follows torchvision's `RandomResizedCrop` (parameters) and PyTorch's antialiased bilinear resize (pixels:
 //! a triangle filter that widens when it shrinks, edges renormalised).
 
+use super::originals::Picture;
 use crate::resample::{Filter, taps};
 use crate::rng::{Stream, below, unit};
 use crate::suite::recipe::AugmentationSpec;
@@ -11,6 +12,20 @@ use crate::suite::recipe::AugmentationSpec;
 const AREA: (f64, f64) = (0.08, 1.0);
 /// torchvision's `ratio`: width over height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+
+/// A random crop of a whole picture, mirrored or not. Within a grey level of torchvision's on PIL images, which rounds
+/// to bytes between the two directions and at the end.
+///
+/// # Shapes
+/// `out`: `[3, size, size]`, `[0, 1]`.
+pub fn crop_original(picture: &Picture, size: usize, rng: &mut Stream, out: &mut [f32]) {
+    let window = random_window(picture.width, picture.height, rng);
+    let flip = unit(rng) < 0.5;
+    let plane = picture.width * picture.height;
+    for (plane, out) in picture.planes.chunks(plane).zip(out.chunks_mut(size * size)) {
+        resized_crop(plane, picture.width, window, (size, flip), out);
+    }
+}
 
 /// Applies `spec` to one image.
 ///
@@ -28,11 +43,11 @@ pub fn augment(spec: &AugmentationSpec, bytes: &[u8], size: usize, rng: &mut Str
             let (dx, dy) = (draw(), draw());
             shift_flip(bytes, size, dx, dy, unit(rng) < 0.5, out);
         }
-        AugmentationSpec::RandomResizedCropFlip {} => {
-            let window = random_window(size, rng);
+        AugmentationSpec::RandomResizedCropFlip { .. } => {
+            let window = random_window(size, size, rng);
             let flip = unit(rng) < 0.5;
             for (plane, out) in bytes.chunks(size * size).zip(out.chunks_mut(size * size)) {
-                resized_crop(plane, size, window, flip, out);
+                resized_crop(plane, size, window, (size, flip), out);
             }
         }
     }
@@ -62,24 +77,37 @@ struct Window {
     width: usize,
 }
 
-/// torchvision's `RandomResizedCrop.get_params` on a square picture: ten tries, then the whole.
-fn random_window(size: usize, rng: &mut Stream) -> Window {
+/// torchvision's `RandomResizedCrop.get_params`: ten tries, then the middle, cut to the allowed ratios.
+fn random_window(columns: usize, rows: usize, rng: &mut Stream) -> Window {
     let mut between = |low: f64, high: f64| low + (high - low) * f64::from(unit(rng));
-    let side = size as f64;
+    let (across, down) = (columns as f64, rows as f64);
     let mut found = None;
     for _ in 0..10 {
-        let area = side * side * between(AREA.0, AREA.1);
+        let area = across * down * between(AREA.0, AREA.1);
         let ratio = between(RATIO.0.ln(), RATIO.1.ln()).exp();
         let (width, height) = ((area * ratio).sqrt().round_ties_even(), (area / ratio).sqrt().round_ties_even());
-        if width > 0.0 && height > 0.0 && width <= side && height <= side {
+        if width > 0.0 && height > 0.0 && width <= across && height <= down {
             found = Some((width as usize, height as usize));
             break;
         }
     }
-    let Some((width, height)) = found else { return Window { top: 0, left: 0, height: size, width: size } };
-    let top = below(rng, (size - height + 1) as u64) as usize;
-    let left = below(rng, (size - width + 1) as u64) as usize;
+    let Some((width, height)) = found else { return middle(columns, rows) };
+    let top = below(rng, (rows - height + 1) as u64) as usize;
+    let left = below(rng, (columns - width + 1) as u64) as usize;
     Window { top, left, height, width }
+}
+
+/// The largest part of allowed ratio in the middle.
+fn middle(columns: usize, rows: usize) -> Window {
+    let (across, down) = (columns as f64, rows as f64);
+    let (width, height) = if across / down < RATIO.0 {
+        (columns, (across / RATIO.0).round_ties_even() as usize)
+    } else if across / down > RATIO.1 {
+        ((down * RATIO.1).round_ties_even() as usize, rows)
+    } else {
+        (columns, rows)
+    };
+    Window { top: (rows - height) / 2, left: (columns - width) / 2, height, width }
 }
 
 /// PIL's antialiased bilinear weights of each output pixel.
@@ -88,12 +116,12 @@ fn triangle_weights(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
     taps.map(|tap| (tap.first, tap.weights.into_iter().map(|w| w as f32).collect())).collect()
 }
 
-/// A window of one plane resized to `size × size`, mirrored if asked.
-fn resized_crop(plane: &[u8], size: usize, window: Window, flip: bool, out: &mut [f32]) {
+/// A window of one plane of `columns` columns resized to `size × size`, mirrored if asked.
+fn resized_crop(plane: &[u8], columns: usize, window: Window, (size, flip): (usize, bool), out: &mut [f32]) {
     let (across, down) = (triangle_weights(window.width, size), triangle_weights(window.height, size));
     let mut rows = vec![0f32; window.height * size];
     for (y, row) in rows.chunks_mut(size).enumerate() {
-        let source = &plane[(window.top + y) * size + window.left..][..window.width];
+        let source = &plane[(window.top + y) * columns + window.left..][..window.width];
         for (x, (first, weights)) in across.iter().enumerate() {
             let sum: f32 = weights.iter().zip(&source[*first..]).map(|(w, &b)| w * f32::from(b)).sum();
             row[if flip { size - 1 - x } else { x }] = sum / 255.0;
@@ -130,12 +158,12 @@ mod tests {
         // F.interpolate(window, size=(8, 8), mode="bilinear", antialias=True, align_corners=False)
         let plane: Vec<u8> = (0..64).map(|i| (i * 37 % 256) as u8).collect();
         let mut out = vec![0.0; 64];
-        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, false, &mut out);
+        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, (8, false), &mut out);
         for (got, wanted) in out.iter().zip(&UP) {
             assert!((got * 255.0 - wanted).abs() < 1e-3, "{got} {wanted}");
         }
         let mut mirrored = vec![0.0; 64];
-        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, true, &mut mirrored);
+        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, (8, true), &mut mirrored);
         for (row, mirrored) in out.chunks(8).zip(mirrored.chunks(8)) {
             assert!(row.iter().eq(mirrored.iter().rev()));
         }
@@ -164,7 +192,7 @@ mod tests {
     #[test]
     fn windows_have_torchvisions_distribution() {
         let mut rng = stream(3, "test", &[]);
-        let windows: Vec<Window> = (0..4000).map(|_| random_window(100, &mut rng)).collect();
+        let windows: Vec<Window> = (0..4000).map(|_| random_window(100, 100, &mut rng)).collect();
         for w in &windows {
             assert!(w.top + w.height <= 100 && w.left + w.width <= 100);
             let (area, ratio) = ((w.width * w.height) as f64 / 1e4, w.width as f64 / w.height as f64);
@@ -173,6 +201,44 @@ mod tests {
         // The same rule in Python over 200,000 draws: mean area 0.4819.
         let mean = windows.iter().map(|w| (w.width * w.height) as f64 / 1e4).sum::<f64>() / 4000.0;
         assert!((mean - 0.482).abs() < 0.015, "{mean}");
+    }
+
+    #[test]
+    fn crops_are_torchvision_s_within_a_grey_level() {
+        let picture = image::load_from_memory(include_bytes!("../../tests/data/dataset/transforms.png")).unwrap();
+        let planes = super::super::pictures::planar(&picture.to_rgb8());
+        let (columns, rows) = (picture.width() as usize, picture.height() as usize);
+        let cases: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/data/dataset/transforms.json")).unwrap();
+        for case in cases["crops"].as_array().unwrap() {
+            let [top, left, height, width]: [usize; 4] = serde_json::from_value(case["window"].clone()).unwrap();
+            let size = case["size"].as_u64().unwrap() as usize;
+            let theirs: Vec<u8> = serde_json::from_value(case["planes"].clone()).unwrap();
+            let mut ours = vec![0f32; 3 * size * size];
+            for (plane, out) in planes.chunks(columns * rows).zip(ours.chunks_mut(size * size)) {
+                resized_crop(plane, columns, Window { top, left, height, width }, (size, false), out);
+            }
+            let off = ours.iter().zip(&theirs).map(|(a, b)| (a * 255.0 - f32::from(*b)).abs()).fold(0.0, f32::max);
+            assert!(off <= 1.0, "{height}×{width} at ({top}, {left}): off by {off}");
+        }
+    }
+
+    #[test]
+    fn windows_of_long_pictures_lie_inside_and_the_last_resort_has_an_allowed_ratio() {
+        let mut rng = stream(4, "test", &[]);
+        for (columns, rows) in [(500, 333), (40, 400), (1000, 3), (1, 1)] {
+            for _ in 0..200 {
+                let w = random_window(columns, rows, &mut rng);
+                assert!(
+                    w.width > 0 && w.left + w.width <= columns && w.height > 0 && w.top + w.height <= rows,
+                    "{w:?}"
+                );
+            }
+        }
+        // torchvision 0.26, get_params with a generator that never finds a window: 40 × 400 and 400 × 40.
+        assert_eq!(middle(40, 400), Window { top: 173, left: 0, height: 53, width: 40 });
+        assert_eq!(middle(400, 40), Window { top: 0, left: 173, height: 40, width: 53 });
+        assert_eq!(middle(30, 40), Window { top: 0, left: 0, height: 40, width: 30 });
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::ImageSet;
-use super::augment::augment;
+use super::augment::{augment, crop_original};
+use super::{DatasetError, ImageSet};
 use crate::batch::Images;
 use crate::rng::stream;
-use crate::suite::recipe::AugmentationSpec;
+use crate::suite::recipe::{AugmentationSpec, CropFrom};
 
 /// Prepares batches of one data set.
 #[derive(Debug, Clone)]
@@ -22,17 +22,32 @@ pub struct Loader {
     prefetch: usize,
 }
 
-/// A batch refers to an image that is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("batch {batch} asks for image {index} of {images}")]
-pub struct LoaderError {
-    /// Which batch.
-    pub batch: usize,
-    /// Which image.
-    pub index: usize,
-    /// Images in the set.
-    pub images: usize,
+/// A batch cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    /// It refers to an image that is not there.
+    #[error("batch {batch} asks for image {index} of {images}")]
+    Index {
+        /// Which batch.
+        batch: usize,
+        /// Which image.
+        index: usize,
+        /// Images in the set.
+        images: usize,
+    },
+    /// Crops are to be cut from files, and the set has none.
+    #[error("from = \"file\": the data set `{dataset}` is not made of picture files; leave `from` out")]
+    NoFiles {
+        /// The data set.
+        dataset: String,
+    },
+    /// A picture is gone or damaged since the set was opened.
+    #[error(transparent)]
+    Picture(#[from] DatasetError),
 }
+
+/// A batch, `[n, 3, size, size]` in `[0, 1]`, and its labels.
+type Batch = (Images, Vec<u32>);
 
 impl Loader {
     /// `threads` workers (at least one) hold at most `prefetch` finished or unfinished batches (at least one).
@@ -48,8 +63,11 @@ impl Loader {
         let images = self.set.len();
         for (batch, indices) in batches.iter().enumerate() {
             if let Some(&index) = indices.iter().find(|&&index| index >= images) {
-                return Err(LoaderError { batch, index, images });
+                return Err(LoaderError::Index { batch, index, images });
             }
+        }
+        if self.cuts_files() && !self.set.originals.are_there() {
+            return Err(LoaderError::NoFiles { dataset: self.set.id.clone() });
         }
         let total = batches.len();
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
@@ -63,17 +81,28 @@ impl Loader {
         Ok(Batches { shared, workers, total })
     }
 
+    fn cuts_files(&self) -> bool {
+        matches!(self.augmentation, AugmentationSpec::RandomResizedCropFlip { from: CropFrom::File })
+    }
+
     /// One batch, made here and now: `[n, 3, size, size]` in `[0, 1]` and its labels.
-    pub fn batch(&self, epoch: u64, batch: usize, indices: &[usize]) -> (Images, Vec<u32>) {
+    ///
+    /// # Errors
+    /// [`LoaderError::Picture`] naming a file.
+    pub fn batch(&self, epoch: u64, batch: usize, indices: &[usize]) -> Result<Batch, LoaderError> {
         let size = self.set.size;
         let stride = 3 * size * size;
         let mut data = vec![0f32; indices.len() * stride];
         for (position, (&index, out)) in indices.iter().zip(data.chunks_mut(stride)).enumerate() {
             let mut rng = stream(self.seed, "augment", &[epoch, batch as u64, position as u64]);
-            augment(&self.augmentation, self.set.bytes(index), size, &mut rng, out);
+            let original = if self.cuts_files() { self.set.originals.decode(index)? } else { None };
+            match original {
+                Some(picture) => crop_original(&picture, size, &mut rng, out),
+                None => augment(&self.augmentation, self.set.bytes(index), size, &mut rng, out),
+            }
         }
         let images = Images::new([indices.len(), 3, size, size], data).expect("stride and shape agree by construction");
-        (images, self.set.labels_of(indices))
+        Ok((images, self.set.labels_of(indices)))
     }
 
     fn work(&self, epoch: u64, batches: &[Vec<usize>], shared: &Shared) {
@@ -102,7 +131,7 @@ struct State {
     claimed: usize,
     /// Batches handed out.
     delivered: usize,
-    ready: BTreeMap<usize, (Images, Vec<u32>)>,
+    ready: BTreeMap<usize, Result<Batch, LoaderError>>,
     stopped: bool,
 }
 
@@ -139,7 +168,7 @@ pub struct Batches {
 }
 
 impl Iterator for Batches {
-    type Item = (Images, Vec<u32>);
+    type Item = Result<Batch, LoaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut state = self.shared.lock();
@@ -203,12 +232,15 @@ mod tests {
     }
 
     fn all(threads: usize, prefetch: usize, epoch: u64, spec: AugmentationSpec) -> Vec<(Images, Vec<u32>)> {
-        Loader::new(set(), spec, 11, threads, prefetch).epoch(epoch, batches()).unwrap().collect()
+        Loader::new(set(), spec, 11, threads, prefetch).epoch(epoch, batches()).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
     fn threads_and_prefetch_change_nothing() {
-        for spec in [AugmentationSpec::ShiftFlip { pixels: 2 }, AugmentationSpec::RandomResizedCropFlip {}] {
+        for spec in [
+            AugmentationSpec::ShiftFlip { pixels: 2 },
+            AugmentationSpec::RandomResizedCropFlip { from: CropFrom::Square },
+        ] {
             let one = all(1, 1, 4, spec.clone());
             assert_eq!(one.len(), 9);
             assert_eq!(one, all(3, 2, 4, spec.clone()));
@@ -236,5 +268,8 @@ mod tests {
         assert_eq!(loader.epoch(0, vec![]).unwrap().count(), 0);
         let error = loader.epoch(0, vec![vec![0], vec![99]]).unwrap_err();
         assert_eq!(error.to_string(), "batch 1 asks for image 99 of 24");
+        let files = AugmentationSpec::RandomResizedCropFlip { from: CropFrom::File };
+        let error = Loader::new(set(), files, 0, 1, 1).epoch(0, batches()).unwrap_err().to_string();
+        assert!(error.contains("not made of picture files"), "{error}");
     }
 }

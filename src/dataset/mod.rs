@@ -12,6 +12,7 @@ pub mod layout;
 pub mod listing;
 pub mod loader;
 pub mod open;
+pub mod originals;
 pub mod pictures;
 pub mod split;
 
@@ -19,6 +20,7 @@ pub use error::DatasetError;
 pub use glyphs::GlyphsSpec;
 pub use loader::Loader;
 pub use open::{DatasetState, DatasetStatus, VerifyReport, fetch, list, open, verify};
+pub use originals::Originals;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,6 +66,8 @@ pub struct ImageSet {
     pub split: Split,
     /// Of the pixels, labels and split.
     pub digest: Digest,
+    /// The picture files at their full size, if the set is made of files.
+    pub originals: Originals,
 }
 
 /// Class-disjoint index lists, each ascending.

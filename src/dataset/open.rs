@@ -1,6 +1,6 @@
 //! From a description to an [`ImageSet`]; and what `mdprop data list|fetch|verify` say.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::cache::{self, Cached, Header};
 use super::emoji::{self, Npm, PACKAGES};
 use super::glyphs::{self, GlyphsSpec};
-use super::listing::{Listing, Part};
+use super::listing::{Listed, Listing, Part};
 use super::pictures::{self, Rendering};
-use super::{DatasetError, ImageSet, Pixels, folder, layout, split};
+use super::{DatasetError, ImageSet, Originals, Pixels, folder, layout, split};
 use crate::digest::Digest;
 use crate::progress::{Cancel, Observer};
 use crate::suite::dataset::{DatasetSpec, PictureSpec};
@@ -54,7 +54,9 @@ pub fn open(
                 observer.say(&difference);
             }
             let cached = pictures::open(&listing, rendering, data_dir, observer, cancel)?;
-            Ok(assemble_listed(cached, &listing, spec))
+            let mut set = assemble_listed(cached, &listing, spec);
+            set.originals = originals(&set, &listing);
+            Ok(set)
         }
     }
 }
@@ -77,6 +79,14 @@ fn pictures_of(spec: &DatasetSpec) -> Result<(Listing, Rendering), DatasetError>
     let (listing, rendering) = listing.zip(rendering).expect("every other kind of data set is handled by the callers");
     listing.check()?;
     Ok((listing, rendering))
+}
+
+/// The file of every image that could be read.
+fn originals(set: &ImageSet, listing: &Listing) -> Originals {
+    let by_name: HashMap<&str, &Listed> = listing.pictures.iter().map(|p| (p.name.as_str(), p)).collect();
+    let files: Option<Vec<Listed>> =
+        set.sources.iter().map(|name| by_name.get(name.as_str()).copied().cloned()).collect();
+    files.map(Originals::new).unwrap_or_default()
 }
 
 /// The parts that a listing decided, for the pictures that could be read.
@@ -126,7 +136,17 @@ fn assemble(cached: Cached, test: &BTreeSet<usize>, validation: f64) -> ImageSet
     let Header { id, size, labels, classes, sources, pixel_digest, .. } = cached.header;
     let split = split::split(&classes, &labels, test, validation);
     let digest = Digest::of_value(&(size, pixel_digest, &labels, &split.train, &split.validation, &split.test));
-    ImageSet { id, size, pixels: cached.pixels, labels, classes, sources, split, digest }
+    ImageSet {
+        id,
+        size,
+        pixels: cached.pixels,
+        labels,
+        classes,
+        sources,
+        split,
+        digest,
+        originals: Originals::default(),
+    }
 }
 
 /// Downloads what a data set needs and makes its cache. `search_path` is the value of `PATH`, for the npm client.

@@ -21,7 +21,7 @@ use crate::progress::{Cancel, Observer};
 use crate::suite::dataset::ResizeRule;
 
 /// Version of the decoding and resizing rules.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 /// How pictures become pixels.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,7 @@ pub fn open(
         .par_iter()
         .map(|f| {
             cancel.check()?;
-            let pixels = decode(f, rendering.size, rendering.resize);
+            let pixels = decode_square(f, rendering.size, rendering.resize);
             observer.advance(1);
             match pixels {
                 Ok(pixels) => Ok(Some(pixels)),
@@ -186,11 +186,16 @@ fn gather(
 pub fn some(root: &Path, count: usize, size: usize) -> Result<Vec<Vec<u8>>, DatasetError> {
     let found = super::folder::unsorted(root)?.pictures;
     let count = count.min(found.len());
-    (0..count).map(|i| decode(&found[i * found.len() / count], size, ResizeRule::CenterCrop)).collect()
+    (0..count).map(|i| decode_square(&found[i * found.len() / count], size, ResizeRule::CenterCrop)).collect()
 }
 
 /// One picture as `[3, size, size]` bytes.
-fn decode(listed: &Listed, size: usize, resize: ResizeRule) -> Result<Vec<u8>, DatasetError> {
+fn decode_square(listed: &Listed, size: usize, resize: ResizeRule) -> Result<Vec<u8>, DatasetError> {
+    Ok(planar(&square(&decode(listed)?, size as u32, resize)))
+}
+
+/// One picture, or its region, at full size.
+pub(super) fn decode(listed: &Listed) -> Result<RgbImage, DatasetError> {
     let path = &listed.path;
     let corrupt = |reason: String| DatasetError::Picture { path: path.clone(), reason };
     let bytes = std::fs::read(path).map_err(DatasetError::read(path))?;
@@ -208,7 +213,7 @@ fn decode(listed: &Listed, size: usize, resize: ResizeRule) -> Result<Vec<u8>, D
             corrupt(format!("its box {width}×{height} at ({left}, {top}) lies outside its {w}×{h} pixels"))
         })?;
     }
-    Ok(planar(&square(&picture, size as u32, resize)))
+    Ok(picture)
 }
 
 /// The region, as far as it lies in the picture (official boxes overhang by a pixel here and there); absent if nothing
@@ -245,11 +250,13 @@ pub(super) fn square(picture: &RgbImage, size: u32, resize: ResizeRule) -> RgbIm
     };
     match resize {
         ResizeRule::Squash => scaled(size, size),
-        ResizeRule::CenterCrop => {
-            // torchvision: the longer side is truncated, the offset of the crop rounded to nearest.
-            let longer = |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)) as u32;
-            let (w, h) = if width <= height { (size, longer(height, width)) } else { (longer(width, height), size) };
-            let (x, y) = ((w - size).div_ceil(2), (h - size).div_ceil(2));
+        ResizeRule::CenterCrop | ResizeRule::ResizeCrop => {
+            let side = if resize == ResizeRule::ResizeCrop { (size * 8).div_ceil(7) } else { size };
+            // torchvision: the longer side is truncated, half a pixel of the crop's offset goes to the even side.
+            let longer = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+            let (w, h) = if width <= height { (side, longer(height, width)) } else { (longer(width, height), side) };
+            let offset = |from: u32| (f64::from(from - size) / 2.0).round_ties_even() as u32;
+            let (x, y) = (offset(w), offset(h));
             image::imageops::crop_imm(&scaled(w, h), x, y, size, size).to_image()
         }
     }
@@ -294,6 +301,22 @@ mod tests {
         assert!(crop[64..128].iter().all(|&green| green == 255));
         let squash = planar(&square(&picture, 8, ResizeRule::Squash));
         assert_eq!((squash[0], squash[128 + 7]), (255, 255));
+    }
+
+    #[test]
+    fn test_transforms_are_torchvision_s_within_a_grey_level() {
+        let picture = image::load_from_memory(include_bytes!("../../tests/data/dataset/transforms.png")).unwrap();
+        let cases: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/data/dataset/transforms.json")).unwrap();
+        for case in cases["tests"].as_array().unwrap() {
+            let (size, short) = (case["size"].as_u64().unwrap() as u32, case["short"].as_u64().unwrap() as u32);
+            let rule = if size == short { ResizeRule::CenterCrop } else { ResizeRule::ResizeCrop };
+            let ours = planar(&square(&picture.to_rgb8(), size, rule));
+            let theirs: Vec<u8> = serde_json::from_value(case["planes"].clone()).unwrap();
+            assert_eq!(ours.len(), theirs.len());
+            let off = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(off <= Some(1), "{size} of {short}: off by {off:?}");
+        }
     }
 
     #[test]

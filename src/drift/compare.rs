@@ -7,7 +7,8 @@
 use serde::Serialize;
 
 use super::pairing::Pair;
-use crate::record::QueryOutcome;
+use crate::metric::kind::{Direction, Metric, Scope};
+use crate::record::{Measurement, QueryOutcome};
 use crate::rng;
 use crate::stats::bootstrap::{Resampling, paired_difference};
 use crate::stats::{holm, mcnemar::Discordance};
@@ -84,7 +85,15 @@ struct Outcome {
     higher_is_better: bool,
     /// Whether it is 0 or 1.
     hit: bool,
-    value: Box<dyn Fn(&QueryOutcome) -> f64>,
+    /// Its value; `None` for a query that has none and is left out.
+    value: Value,
+}
+
+type Value = Box<dyn Fn(&QueryOutcome) -> Option<f64>>;
+
+/// The value of a query that something of its class can be found for.
+fn ranked(of: impl Fn(&QueryOutcome) -> f64 + 'static) -> Value {
+    Box::new(move |q| (q.first_hit > 0).then(|| of(q)))
 }
 
 /// The outcomes that both trials have.
@@ -95,37 +104,54 @@ fn outcomes(pair: &Pair<'_>) -> Vec<Outcome> {
             name: format!("recall@{k}"),
             higher_is_better: true,
             hit: true,
-            value: Box::new(move |q| f64::from(u8::from((1..=k).contains(&q.first_hit)))),
+            value: ranked(move |q| f64::from(u8::from((1..=k).contains(&q.first_hit)))),
         })
         .collect();
-    list.push(Outcome {
-        name: "mrr".into(),
-        higher_is_better: true,
-        hit: false,
-        value: Box::new(|q| if q.first_hit == 0 { 0.0 } else { 1.0 / f64::from(q.first_hit) }),
-    });
+    if !list.is_empty() {
+        list.push(Outcome {
+            name: "mrr".into(),
+            higher_is_better: true,
+            hit: false,
+            value: ranked(|q| 1.0 / f64::from(q.first_hit)),
+        });
+    }
+    if let Some(metric) = score_of(pair.a).filter(|metric| score_of(pair.b) == Some(*metric)) {
+        list.push(Outcome {
+            name: metric.to_string(),
+            higher_is_better: metric.direction() == Direction::Higher,
+            hit: false,
+            value: Box::new(|q| q.score),
+        });
+    }
     if pair.a.success.is_some() && pair.b.success.is_some() {
         list.push(Outcome {
             name: "success".into(),
             higher_is_better: false,
             hit: true,
-            value: Box::new(|q| f64::from(u8::from(q.success))),
+            value: ranked(|q| f64::from(u8::from(q.success))),
         });
     }
     list
 }
 
+/// The metric that `score` holds in the outcomes of a trial of RobRank's attacks, or of the row of ERS.
+fn score_of(m: &Measurement) -> Option<Metric> {
+    let mut own = m.metrics.iter().map(|e| e.metric).filter(|metric| metric.scope() == Scope::Robrank);
+    let has_ers = m.metrics.iter().any(|e| e.metric == Metric::Ers);
+    if has_ers { Some(Metric::Ers) } else { own.next() }
+}
+
 /// Compares all pairs. `seed` names the draws of intervals and sign flips.
 ///
-/// Queries without another image of their class (`first_hit` 0) are left out, as they are of every ranking metric.
+/// Queries without another image of their class (`first_hit` 0) are left out of what is about finding one.
 pub fn compare(a: &str, b: &str, pairs: &[Pair<'_>], unmatched: Vec<String>, seed: u64) -> Comparison {
     let mut differences: Vec<(Difference, bool)> = Vec::new();
     for pair in pairs {
-        let both = pair.outcomes_a.iter().zip(&pair.outcomes_b);
-        let ranked: Vec<(&QueryOutcome, &QueryOutcome)> =
-            both.filter(|(x, y)| x.first_hit > 0 && y.first_hit > 0).map(|(x, y)| (*x, *y)).collect();
         for outcome in outcomes(pair) {
-            let difference = difference(&pair.question.to_string(), &outcome, &ranked, seed);
+            let has = |q: &QueryOutcome| (outcome.value)(q).is_some();
+            let both = pair.outcomes_a.iter().zip(&pair.outcomes_b).filter(|(x, y)| has(x) && has(y));
+            let both: Vec<(&QueryOutcome, &QueryOutcome)> = both.map(|(x, y)| (*x, *y)).collect();
+            let difference = difference(&pair.question.to_string(), &outcome, &both, seed);
             differences.push((difference, outcome.higher_is_better));
         }
     }
@@ -153,7 +179,8 @@ fn verdict(difference: &Difference, higher_is_better: bool) -> Verdict {
 
 fn difference(question: &str, outcome: &Outcome, ranked: &[(&QueryOutcome, &QueryOutcome)], seed: u64) -> Difference {
     let values = |pick: &dyn Fn(&(&QueryOutcome, &QueryOutcome)) -> f64| ranked.iter().map(pick).collect::<Vec<f64>>();
-    let (first, second) = (values(&|(x, _)| (outcome.value)(x)), values(&|(_, y)| (outcome.value)(y)));
+    let value = |q: &QueryOutcome| (outcome.value)(q).unwrap_or_default();
+    let (first, second) = (values(&|(x, _)| value(x)), values(&|(_, y)| value(y)));
     let classes: Vec<u32> = ranked.iter().map(|(x, _)| x.label).collect();
     let n = ranked.len();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / n.max(1) as f64;

@@ -78,6 +78,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("trial", texts(rows, |m| &m.trial));
     c.push("suite", texts(rows, |m| &m.suite));
     c.push("dataset", texts(rows, |m| &m.dataset));
+    c.push("split", texts(rows, |m| &m.split));
     c.push("model", texts(rows, |m| &m.model));
     c.push("training", texts(rows, |m| &m.training));
     c.push("model_seed", Values::Wide(rows.iter().map(|m| m.model_seed).collect()));
@@ -153,6 +154,7 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             trial: text("trial")?,
             suite: text("suite")?,
             dataset: text("dataset")?,
+            split: if c.has("split") { text("split")? } else { String::new() },
             model: text("model")?,
             training: text("training")?,
             model_seed: c.wide("model_seed")?[row],

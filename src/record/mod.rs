@@ -30,6 +30,9 @@ pub struct Measurement {
     pub suite: String,
     /// Data set id.
     pub dataset: String,
+    /// Digest of the data set's pixels, labels and split, short form; empty in older files.
+    #[serde(default)]
+    pub split: String,
     /// Model id (the recipe's file name).
     pub model: String,
     /// Training method word, or `foreign`.
@@ -282,6 +285,9 @@ pub struct Manifest {
     pub models: Vec<(String, String)>,
     /// Labels and names of the test classes, ascending.
     pub test_classes: Vec<(u32, String)>,
+    /// Published numbers that the suite wants beside the measured ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<crate::suite::published::Published>,
 }
 
 /// Everything a report shows.

@@ -170,6 +170,7 @@ fn trial_rows(
         trial: trial.into(),
         suite: "demo".into(),
         dataset: "emoji-64".into(),
+        split: "ba7816bf8f01".into(),
         model: model.into(),
         training: training.into(),
         model_seed: seed,
@@ -225,6 +226,7 @@ fn manifest(shape: &Shape) -> Manifest {
         stages: vec![("train".into(), 120.5), ("measure".into(), 60.25)],
         test_classes: (0..shape.queries.div_ceil(10)).map(|class| (class, format!("glyph {class}"))).collect(),
         models: shape.models.iter().map(|m| (m.0.clone(), format!("convnet trained by {}", m.1))).collect(),
+        published: vec![],
     }
 }
 

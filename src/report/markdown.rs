@@ -7,7 +7,7 @@ use super::material::Material;
 use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{metrics, robustness, threat};
+use super::{metrics, published, robustness, threat};
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
 pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
@@ -29,6 +29,9 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
         out += &shown(&["recall", "pareto"]);
         let more = [table::ratios(summary), robustness::worst_cases(material), robustness::areas(material)];
         out += &more.iter().flatten().map(rendered).collect::<String>();
+    }
+    if let Some(table) = published::table(run) {
+        out += &format!("## Beside published numbers\n\n{}", rendered(&table));
     }
     for chapter in Chapter::ALL.into_iter().filter(|c| *c != Chapter::Clean) {
         let columns = summary.columns_of(chapter);

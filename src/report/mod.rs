@@ -17,6 +17,7 @@ pub mod markdown;
 pub mod material;
 pub mod metrics;
 pub mod page;
+pub mod published;
 pub mod raster;
 pub mod robustness;
 pub mod seed_mean;

@@ -13,7 +13,7 @@ use super::shard::{self, PartDone, merge};
 use super::soundness;
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
-use super::{environment, ers};
+use super::{demands, environment, ers};
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
 use crate::record::{Check, Manifest, Run, folder};
@@ -90,6 +90,7 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let runtime = Runtime::load(&settings.onnxruntime)?;
     runtime.require(settings.provider, &settings.scratch)?;
     let images = stages.time("data", || open_data(&plan, settings))?;
+    demands::check(&plan, &images)?;
     let ready = stages.time("models", || models::prepare(&plan, &images, &runtime, settings, part.as_ref()))?;
     let mut outcome = Outcome {
         folder: out.clone(),
@@ -234,6 +235,7 @@ fn manifest(
         stages: stages.0.clone(),
         models: described,
         test_classes: test_classes(images),
+        published: plan.suite.published.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plans become artefacts: execute, resume, report progress.
 
 mod clock;
+pub mod demands;
 pub mod derived;
 pub mod environment;
 pub mod ers;
@@ -11,6 +12,7 @@ pub mod libraries;
 mod machine;
 pub mod models;
 pub mod pictures;
+pub mod profile;
 pub mod progress;
 pub mod queries;
 pub mod settings;
@@ -88,6 +90,12 @@ pub enum RunError {
     NoQueries {
         /// Which.
         dataset: String,
+    },
+    /// Goals that the data cannot serve.
+    #[error("{}", .problems.join("\n"))]
+    Demands {
+        /// One for each attack: what it needs, what there is, how to fix it.
+        problems: Vec<String>,
     },
     /// Images of another size than the model takes.
     #[error(

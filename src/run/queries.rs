@@ -74,6 +74,7 @@ mod tests {
         let labels = vec![0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3];
         ImageSet {
             id: "test".into(),
+            originals: crate::dataset::Originals::default(),
             size: 1,
             pixels: Pixels::Owned(Arc::new(vec![0; labels.len() * 3])),
             classes: (0..4).map(|c| c.to_string()).collect(),

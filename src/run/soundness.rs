@@ -157,6 +157,7 @@ mod tests {
         let pixels: Vec<u8> = (0..36).flat_map(|i| noisy(i, &mut stream)).collect();
         ImageSet {
             id: "patterns".into(),
+            originals: crate::dataset::Originals::default(),
             size: 4,
             digest: Digest::of_bytes(&pixels),
             pixels: Pixels::Owned(std::sync::Arc::new(pixels)),

@@ -482,6 +482,7 @@ impl Session<'_> {
         let text = |value: Option<String>| value.unwrap_or_else(|| "none".into());
         Measurement {
             dataset: self.context.images.id.clone(),
+            split: self.context.images.digest.short().into(),
             model: self.model.id.clone(),
             training: self.model.training.clone(),
             model_seed: self.model.seed,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::attack::{Branch, CORRUPTION_MEAN, Goal, Method, Robrank, Side, Stop, method_problems};
+use super::loss::LossSpec;
+use super::published;
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
 use super::wire::{Attack, Expectation, SuiteWire};
 use crate::metric::kind::{Metric, Scope};
@@ -59,6 +61,7 @@ pub fn suite_problems(suite: &SuiteWire) -> Vec<String> {
     for expectation in &suite.expectations {
         expectation_problems(suite, expectation, &mut problems);
     }
+    problems.extend(published::problems(suite));
     problems
 }
 
@@ -377,6 +380,7 @@ fn training_problems(recipe: &Recipe, problems: &mut Vec<String>) {
         ),
         _ => {}
     }
+    defence_problems(recipe, problems);
     if recipe.norms == Norms::Frozen {
         if recipe.weights.is_none() {
             problems.push("norms = \"frozen\" keeps the statistics of pretrained weights; add [weights]".into());
@@ -413,5 +417,35 @@ fn training_problems(recipe: &Recipe, problems: &mut Vec<String>) {
         && !(noise.is_finite() && noise >= 0.0)
     {
         problems.push(format!("quirks.start_noise = {noise} must be a number of at least 0"));
+    }
+}
+
+/// What the ranking defences ask of the rest of a recipe.
+fn defence_problems(recipe: &Recipe, problems: &mut Vec<String>) {
+    let name = recipe.method.name();
+    if recipe.method.wants_triplets() && !matches!(recipe.loss, LossSpec::Triplet { .. }) {
+        let got = recipe.loss.name();
+        problems.push(format!(
+            "method {name} makes triplets, loss is {got}; take loss.triplet = {{ distance = \"euclidean\" }}"
+        ));
+    }
+    if let TrainingMethod::Hm { destination, intra_class } = &recipe.method {
+        problems.extend(destination.problem());
+        if !(intra_class.is_finite() && *intra_class >= 0.0) {
+            problems.push(format!("method.hm.intra_class = {intra_class} must be a number of at least 0"));
+        }
+    }
+    if let (TrainingMethod::Est {}, Some(noise)) = (&recipe.method, recipe.quirks.start_noise)
+        && noise == 0.0
+    {
+        problems.push("method est has no direction to shift to without quirks.start_noise; leave it out".into());
+    }
+    if let Some(step) = recipe.attack.as_ref().and_then(|attack| attack.step_size.as_ref())
+        && step.is_zero()
+    {
+        problems.push("attack.step_size is 0, so nothing would move".into());
+    }
+    if matches!(recipe.attack.as_ref().and_then(|attack| attack.step_size.as_ref()), Some(Epsilon::L2(_))) {
+        problems.push("attack.step_size: training takes signed steps in the L∞ norm; write \"1/255\"".into());
     }
 }

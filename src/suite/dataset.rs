@@ -133,6 +133,8 @@ pub enum ResizeRule {
     /// Shorter side to the image size, then the centre is cut out.
     #[default]
     CenterCrop,
+    /// Shorter side to 8/7 of the image size (256 for 224), then the centre is cut out: the paper's test transform.
+    ResizeCrop,
     /// Both sides to the image size, whatever the aspect ratio.
     Squash,
 }

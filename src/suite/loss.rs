@@ -23,9 +23,12 @@ pub enum LossSpec {
     },
     /// Schroff et al. 2015, arXiv:1503.03832, on mined triplets.
     Triplet {
-        /// Wanted gap of the squared distances.
+        /// Wanted gap of the distances.
         #[serde(default = "fifth")]
         margin: f64,
+        /// Which distance.
+        #[serde(default, skip_serializing_if = "TripletDistance::is_default")]
+        distance: TripletDistance,
         /// Which triplets.
         #[serde(default)]
         miner: MinerSpec,
@@ -120,6 +123,23 @@ pub enum LossSpec {
         #[serde(default)]
         pooling: S2sdPooling,
     },
+}
+
+/// Distance between the unit-length embeddings of a triplet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TripletDistance {
+    /// Squared Euclidean, as in the first paper and in MDProp's official code.
+    #[default]
+    Squared,
+    /// Euclidean, as the ranking defences use it (arXiv:2203.01439, section 3).
+    Euclidean,
+}
+
+impl TripletDistance {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether the margin of ArcFace acts.

@@ -111,6 +111,7 @@ impl Plan {
     pub fn digest(&self) -> Digest {
         let mut suite = self.suite.clone();
         suite.about.clear();
+        suite.published.clear();
         suite.checks = Default::default();
         let models: Vec<_> = self
             .models

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::attack::TargetChoice;
 use super::attack::TargetLoss;
+use super::defence::Hardness;
 use super::loss::LossSpec;
 use crate::units::Epsilon;
 
@@ -89,6 +90,26 @@ pub enum TrainingMethod {
         /// The paper's best: `[{ targets = 1 }, { targets = 5 }]`.
         branches: Vec<TrainingBranch>,
     },
+    /// Embedding-shifted training: every image is replaced by one moved as far as possible from its own embedding. Zhou
+    /// et al. 2020, arXiv:2002.11293.
+    Est {},
+    /// Anti-collapse triplet: positive and negative are moved together, and the triplet loss must tell them apart. Zhou
+    /// et al. 2021, arXiv:2106.03614.
+    Act {},
+    /// Hardness manipulation: triplets are made as hard as a destination says. Zhou & Patel 2022, arXiv:2203.01439.
+    Hm {
+        /// How hard.
+        #[serde(default, skip_serializing_if = "Hardness::is_default")]
+        destination: Hardness,
+        /// Weight λ of the intra-class structure loss `λ · mean relu(d(a, ã) − d(a, p))`; the paper's is 0.5 (0.05 on
+        /// SOP), 0 leaves it out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        intra_class: f64,
+    },
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn single() -> usize {
@@ -96,10 +117,11 @@ fn single() -> usize {
 }
 
 impl TrainingMethod {
-    /// Adversarial images made in each step, one entry per group.
+    /// Adversarial images made in each step beside the clean ones, one entry per group. The ranking defences have none:
+    /// their images replace the clean ones.
     pub fn adversaries(&self) -> Vec<TrainingBranch> {
         match self {
-            Self::Standard {} => vec![],
+            Self::Standard {} | Self::Est {} | Self::Act {} | Self::Hm { .. } => vec![],
             Self::Adversarial { targets, goal } => vec![TrainingBranch { targets: *targets, goal: *goal }],
             Self::Advprop {} => vec![TrainingBranch { targets: 1, goal: BranchGoal::OtherIdentity }],
             Self::Mdprop { branches } => branches.clone(),
@@ -109,7 +131,7 @@ impl TrainingMethod {
     /// Auxiliary batch-norm branches the network needs.
     pub fn auxiliary_branches(&self) -> u8 {
         match self {
-            Self::Standard {} | Self::Adversarial { .. } => 0,
+            Self::Standard {} | Self::Adversarial { .. } | Self::Est {} | Self::Act {} | Self::Hm { .. } => 0,
             Self::Advprop {} => 1,
             Self::Mdprop { branches } => branches.len() as u8,
         }
@@ -122,7 +144,16 @@ impl TrainingMethod {
             Self::Adversarial { .. } => "adversarial",
             Self::Advprop {} => "advprop",
             Self::Mdprop { .. } => "mdprop",
+            Self::Est {} => "est",
+            Self::Act {} => "act",
+            Self::Hm { intra_class, .. } if *intra_class > 0.0 => "hm-ics",
+            Self::Hm { .. } => "hm",
         }
+    }
+
+    /// Whether the method itself builds triplets, so that the loss must be one.
+    pub fn wants_triplets(&self) -> bool {
+        matches!(self, Self::Act {} | Self::Hm { .. })
     }
 }
 
@@ -324,8 +355,11 @@ pub struct OptimizerSpec {
 pub struct TrainingAttack {
     /// Radius.
     pub epsilon: Epsilon,
-    /// Gradient steps of `epsilon / steps` each.
+    /// Gradient steps of `epsilon / steps` each, unless `step_size` says otherwise.
     pub steps: usize,
+    /// Size of a step, in the unit of `epsilon` or the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_size: Option<Epsilon>,
 }
 
 /// Random changes of training images.
@@ -340,7 +374,28 @@ pub enum AugmentationSpec {
         pixels: usize,
     },
     /// torchvision's RandomResizedCrop (scale 0.08–1, ratio 3/4–4/3) and a horizontal flip with probability ½.
-    RandomResizedCropFlip {},
+    RandomResizedCropFlip {
+        /// What is cropped.
+        #[serde(default, skip_serializing_if = "CropFrom::is_default")]
+        from: CropFrom,
+    },
+}
+
+/// What a random crop is cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropFrom {
+    /// The square that tests see, which is in memory.
+    #[default]
+    Square,
+    /// The whole picture, decoded again for every crop, as torchvision's loader does. Only for data sets of picture files.
+    File,
+}
+
+impl CropFrom {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which statistics batch norm uses in training.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attack::{Branch, Goal, Method, RankingPart, Robrank, Side};
 use super::dataset::DatasetSpec;
+use super::published::Published;
 use super::soundness::CheckMarks;
 use crate::metric::kind::Metric;
 
@@ -35,6 +36,9 @@ pub struct SuiteWire {
     /// What must come out. A run that leaves it is a failed run.
     #[serde(rename = "expect", default)]
     pub expectations: Vec<Expectation>,
+    /// What others published for these models and attacks; shown beside the measured numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
 }
 
 /// A model by the name of its file in `models/`.

@@ -20,6 +20,8 @@ pub struct Adversary {
     steps: usize,
     /// Radius per channel in normalised space, `[1, 3, 1, 1]`.
     radius: Tensor,
+    /// Size of one step, likewise.
+    step: Tensor,
     /// Normalised value of black per channel, `[1, 3, 1, 1]`.
     black: Tensor,
     /// Normalised value of white per channel, `[1, 3, 1, 1]`.
@@ -40,15 +42,18 @@ impl Adversary {
     pub fn new(attack: &TrainingAttack, quirks: &Quirks, mean: [f32; 3], std: [f32; 3], device: Device) -> Self {
         let channels =
             |f: &dyn Fn(usize) -> f32| Tensor::from_slice(&[f(0), f(1), f(2)]).reshape([1, 3, 1, 1]).to_device(device);
+        let amount = |epsilon: &Epsilon| match epsilon {
+            Epsilon::Normalized(value) => channels(&|_| *value as f32),
+            Epsilon::Pixels(amount) => channels(&|c| (amount.value() / f64::from(std[c])) as f32),
+            // Recipes refuse it.
+            Epsilon::L2(length) => channels(&|c| (length.min(1.0) / f64::from(std[c])) as f32),
+        };
+        let radius = amount(&attack.epsilon);
         Self {
             quirks: quirks.clone(),
             steps: attack.steps,
-            radius: match &attack.epsilon {
-                Epsilon::Normalized(value) => channels(&|_| *value as f32),
-                Epsilon::Pixels(amount) => channels(&|c| (amount.value() / f64::from(std[c])) as f32),
-                // Recipes refuse it.
-                Epsilon::L2(length) => channels(&|c| (length.min(1.0) / f64::from(std[c])) as f32),
-            },
+            step: attack.step_size.as_ref().map_or_else(|| &radius / attack.steps as f64, amount),
+            radius,
             black: channels(&|c| (0.0 - mean[c]) / std[c]),
             white: channels(&|c| (1.0 - mean[c]) / std[c]),
         }
@@ -67,12 +72,16 @@ impl Adversary {
             (BranchGoal::OtherIdentity, TargetChoice::Permutation) => permutations(rng, labels.len(), targets),
             (BranchGoal::OtherIdentity, TargetChoice::OtherIdentity) => other_identities(rng, labels, targets),
         };
+        Draws { targets, noise: self.noise(rng, values) }
+    }
+
+    /// Start noise for `values` pixel values; none at all if the recipe wants none.
+    pub fn noise(&self, rng: &mut Stream, values: usize) -> Vec<f32> {
         let width = self.quirks.start_noise as f32;
-        let noise = match width == 0.0 {
+        match width == 0.0 {
             true => vec![],
             false => (0..values).map(|_| (2.0 * rng::unit(rng) - 1.0) * width).collect(),
-        };
-        Draws { targets, noise }
+        }
     }
 
     /// The adversarial version of `images`, in normalised space, without a graph.
@@ -86,19 +95,39 @@ impl Adversary {
     pub fn attack(&self, model: &Model, images: &Tensor, branch: Branch, draws: &Draws) -> Result<Tensor, TchError> {
         let embeddings = tch::no_grad(|| model.try_forward(images, Pass::Eval(branch)))?;
         let targets = gather_targets(&embeddings, &draws.targets);
+        self.descend(images, &draws.noise, |input| {
+            Ok(self.distance(&model.try_forward(input, Pass::Eval(branch))?, &targets))
+        })
+    }
+
+    /// Moves `images` down the signs of a loss's gradient, step by step, inside their box. Without a graph; where the
+    /// gradient is zero nothing moves.
+    ///
+    /// `loss` gives a scalar with a graph towards its argument; every image must count by itself, since only signs are
+    /// used. It must not touch running statistics.
+    ///
+    /// # Shapes
+    /// `images`: normalised, `[n, 3, h, w]`; so is the result. `noise`: as many values, or empty.
+    /// # Errors
+    /// The loss's own, and libtorch's.
+    pub fn descend(
+        &self,
+        images: &Tensor,
+        noise: &[f32],
+        loss: impl Fn(&Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Tensor, TchError> {
         let (lower, upper) = self.bounds(images);
-        let step = &self.radius / self.steps as f64;
-        let mut current = match draws.noise.is_empty() {
+        let mut current = match noise.is_empty() {
             true => images.copy(),
-            false => images + Tensor::from_slice(&draws.noise).reshape(images.size()).to_device(images.device()),
+            false => images + Tensor::from_slice(noise).reshape(images.size()).to_device(images.device()),
         };
         for _ in 0..self.steps {
             let input = current.detach().set_requires_grad(true);
-            let embeddings = model.try_forward(&input, Pass::Eval(branch))?;
-            let loss = self.distance(&embeddings, &targets);
+            let loss = loss(&input)?;
             // Only the input is asked for, so libtorch computes no parameter gradient on the way.
             let gradient = Tensor::f_run_backward(&[&loss], &[&input], false, false)?.remove(0);
-            current = tch::no_grad(|| (input - gradient.sign() * &step).clamp_tensor(Some(&lower), Some(&upper)));
+            let step = gradient.sign() * &self.step;
+            current = tch::no_grad(|| (input - step).clamp_tensor(Some(&lower), Some(&upper)));
         }
         Ok(current.detach())
     }

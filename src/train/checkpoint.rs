@@ -96,6 +96,8 @@ pub struct Checkpoint {
     pub square: Vec<f32>,
     /// The loss's own parameters, if it has any.
     pub loss: Option<LossState>,
+    /// Triplet loss of the last step, for a defence that looks back.
+    pub previous: Option<f64>,
 }
 
 /// Parameters of a loss and the moments of their optimizer, equally long.
@@ -117,8 +119,74 @@ struct Notes {
     steps: u64,
     curve: Vec<EpochRecord>,
     best_epoch: u32,
+    /// Bits of [`Checkpoint::previous`]: decimal digits would have to come back exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     /// Digest of all tensors.
     content: String,
+}
+
+/// The two generations of a training's checkpoint in its folder.
+///
+/// A save first makes the file that is there the older generation, then puts the new one in its place; at no moment is
+/// there less than one whole file.
+#[derive(Debug, Clone)]
+pub struct Generations {
+    newest: PathBuf,
+    older: PathBuf,
+    damaged: PathBuf,
+}
+
+impl Generations {
+    /// Those of a training in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        let file = |name: &str| folder.join(format!("{name}.safetensors"));
+        Self { newest: file("checkpoint"), older: file("checkpoint.older"), damaged: file("checkpoint.damaged") }
+    }
+
+    /// The newest whole checkpoint of the training with this digest, and a word if it is not the newest file: a damaged
+    /// one is put aside, not written over.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if there is a checkpoint, but none can be used; [`CheckpointError::Foreign`] at once.
+    pub fn load(&self, training: &str) -> Result<(Option<Checkpoint>, Option<String>), CheckpointError> {
+        let damage = match Checkpoint::load(&self.newest, training) {
+            Ok(Some(found)) => return Ok((Some(found), None)),
+            Ok(None) => None,
+            Err(foreign @ CheckpointError::Foreign { .. }) => return Err(foreign),
+            Err(damage) => Some(damage),
+        };
+        match (Checkpoint::load(&self.older, training), damage) {
+            (Ok(Some(older)), damage) => {
+                let why = damage.map_or_else(|| format!("{} is missing", self.newest.display()), |e| e.to_string());
+                if self.newest.exists() {
+                    std::fs::rename(&self.newest, &self.damaged).map_err(|source| self.unwritable(source))?;
+                }
+                let epoch = older.curve.len();
+                Ok((Some(older), Some(format!("{why}; continuing from the one before, of epoch {epoch}"))))
+            }
+            (_, Some(damage)) => Err(damage),
+            (Ok(None) | Err(CheckpointError::Foreign { .. }), None) => Ok((None, None)),
+            (Err(damage), None) => Err(damage),
+        }
+    }
+
+    /// Saves a checkpoint as the newest.
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`]; what was there stays.
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        if self.newest.exists() {
+            let _ = std::fs::remove_file(&self.older);
+            // A file system without hard links keeps one generation.
+            let _ = std::fs::hard_link(&self.newest, &self.older);
+        }
+        checkpoint.save(&self.newest)
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> CheckpointError {
+        WeightsError::Read { path: self.newest.clone(), source }.into()
+    }
 }
 
 impl Checkpoint {
@@ -147,6 +215,7 @@ impl Checkpoint {
             steps: self.steps,
             curve: self.curve.clone(),
             best_epoch: self.best_epoch,
+            previous: self.previous.map(f64::to_bits),
             content: tensors.digest().to_string(),
         };
         let header =
@@ -204,6 +273,7 @@ impl Checkpoint {
             mean,
             square,
             loss,
+            previous: notes.previous.map(f64::from_bits),
         }))
     }
 }
@@ -229,6 +299,7 @@ mod tests {
             mean: vec![1e-30, -2.5],
             square: vec![0.0, f32::MIN_POSITIVE],
             loss: Some(LossState { values: vec![0.5], mean: vec![-0.0], square: vec![1e-30] }),
+            previous: Some(0.1 + 0.7),
         }
     }
 
@@ -237,10 +308,39 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         assert_eq!(Checkpoint::load(&path, "abc").unwrap(), None);
-        for state in [checkpoint(), Checkpoint { best: None, loss: None, ..checkpoint() }] {
+        for state in [checkpoint(), Checkpoint { best: None, loss: None, previous: None, ..checkpoint() }] {
             state.save(&path).unwrap();
             assert_eq!(Checkpoint::load(&path, "abc").unwrap(), Some(state));
         }
+    }
+
+    #[test]
+    fn a_damaged_generation_is_put_aside_and_the_one_before_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let generations = Generations::new(folder.path());
+        assert_eq!(generations.load("abc").unwrap(), (None, None));
+        let (first, second) = (checkpoint(), Checkpoint { steps: 34, ..checkpoint() });
+        generations.save(&first).unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..60]).unwrap();
+        let refused = generations.load("abc").unwrap_err().to_string();
+        assert!(refused.contains("checkpoint.safetensors"), "no older one: {refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..60], "nothing is overwritten");
+        std::fs::write(&path, &whole).unwrap();
+
+        generations.save(&second).unwrap();
+        assert_eq!(generations.load("abc").unwrap(), (Some(second.clone()), None));
+        std::fs::write(&path, &whole[..60]).unwrap();
+        let (found, word) = generations.load("abc").unwrap();
+        assert_eq!(found, Some(first.clone()));
+        assert!(word.unwrap().contains("continuing from the one before"));
+        assert_eq!(std::fs::read(folder.path().join("checkpoint.damaged.safetensors")).unwrap(), whole[..60]);
+        // Killed between the two halves of a save: only the older one is there.
+        assert_eq!(generations.load("abc").unwrap().0, Some(first));
+        generations.save(&second).unwrap();
+        assert_eq!(generations.load("abc").unwrap(), (Some(second), None));
+        assert!(generations.load("xyz").unwrap_err().to_string().contains("belongs to training"));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub fn image_set() -> ImageSet {
     let split = Split { train: of(0, 6), validation: of(6, 9), test: of(9, 12), ..Split::default() };
     ImageSet {
         id: "test".into(),
+        originals: crate::dataset::Originals::default(),
         size,
         digest: Digest::of_bytes(&pixels),
         pixels: Pixels::Owned(Arc::new(pixels)),

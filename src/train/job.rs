@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tch::{Device, TchError, Tensor};
 
-use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, LossState};
+use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, Generations, LossState};
 use super::model::{Model, ModelError};
 use super::pretrained::{self, FileError};
 use super::sampler::{Sampler, SamplerError};
@@ -64,6 +64,16 @@ pub enum TrainError {
     Attack {
         /// The method.
         method: &'static str,
+    },
+    /// A method that builds triplets, and a loss that is not one of triplets.
+    #[error(
+        "method `{method}`: builds triplets, got loss `{loss}`; take loss.triplet = {{ distance = \"euclidean\" }}"
+    )]
+    TripletLoss {
+        /// The method.
+        method: &'static str,
+        /// The loss.
+        loss: &'static str,
     },
     /// A batch with a class that training does not have.
     #[error("training: label {label} is not among the training classes; this is a mistake of the program")]
@@ -230,14 +240,14 @@ impl<'a> Training<'a> {
             best_epoch: 0,
             best: None,
         };
-        if let Some(checkpoint) = Checkpoint::load(&training.checkpoint_path(), training.identity.as_str())? {
+        let (checkpoint, word) = Generations::new(job.folder).load(training.identity.as_str())?;
+        if let Some(word) = word {
+            job.observer.note(&word);
+        }
+        if let Some(checkpoint) = checkpoint {
             training.restore(checkpoint)?;
         }
         Ok(training)
-    }
-
-    fn checkpoint_path(&self) -> std::path::PathBuf {
-        self.job.folder.join("checkpoint.safetensors")
     }
 
     fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), TrainError> {
@@ -248,6 +258,7 @@ impl<'a> Training<'a> {
         if let Some(own) = &checkpoint.loss {
             self.trainer.restore_loss(&moment(&own.values)?, &moment(&own.mean)?, &moment(&own.square)?)?;
         }
+        self.trainer.restore_previous(checkpoint.previous);
         self.curve = checkpoint.curve;
         self.best_epoch = checkpoint.best_epoch;
         self.best = Some(checkpoint.best.unwrap_or(checkpoint.model));
@@ -282,10 +293,13 @@ impl<'a> Training<'a> {
     fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
         let plan = self.sampler.epoch(epoch);
         let mut sum = 0.0;
-        for (batch, (images, labels)) in self.loader.epoch(epoch as u64, plan.clone())?.enumerate() {
+        self.job.observer.phase("load");
+        for (batch, made) in self.loader.epoch(epoch as u64, plan.clone())?.enumerate() {
             self.job.cancel.check()?;
+            let (images, labels) = made?;
             let indices = &plan[batch];
             let loss = self.step((epoch, batch), &images, &labels)?;
+            self.job.observer.phase("load");
             if !loss.is_finite() {
                 let images = indices.iter().map(|&i| self.source(i)).collect();
                 return Err(TrainError::NotFinite { loss, epoch: epoch + 1, step: batch + 1, images });
@@ -300,17 +314,19 @@ impl<'a> Training<'a> {
     }
 
     fn step(&mut self, position: (usize, usize), images: &Images, labels: &[u32]) -> Result<f64, TrainError> {
+        self.job.observer.phase("draw");
         let draws = self.trainer.draw(self.job.seed, position, labels, images.stride());
         let rate = self.schedule.learning_rate(position.0 * self.sampler.batches() + position.1);
         let pixels = to_tensor(images, self.job.device)?;
         let counters = [position.0 as u64, position.1 as u64];
         let mut random = rng::stream(self.job.seed, "loss-miner", &counters);
-        self.trainer.step(&pixels, labels, &draws, rate, &mut random)
+        self.trainer.watched_step((&pixels, labels, &draws), rate, &mut random, self.job.observer)
     }
 
     /// Selects, records and saves.
     fn finish_epoch(&mut self, epoch: usize, loss: f64) -> Result<(), TrainError> {
         let number = epoch as u32 + 1;
+        self.job.observer.phase("select");
         let recall = match self.selection {
             Selection::Last => None,
             _ => Some(selection::recall_at_1(&self.trainer.model, self.job.images, &self.selectors)?),
@@ -321,11 +337,12 @@ impl<'a> Training<'a> {
             self.best_epoch = number;
             self.best = Some(model.clone());
         }
+        self.job.observer.phase("save");
         let last_step = (epoch + 1) * self.sampler.batches() - 1;
         let learning_rate = self.schedule.learning_rate(last_step);
         self.curve.push(EpochRecord { epoch: number, loss, selection_recall: recall, learning_rate });
         let (mean, square) = self.trainer.adam.moments();
-        Checkpoint {
+        let checkpoint = Checkpoint {
             training: self.identity.as_str().to_string(),
             steps: self.trainer.adam.steps(),
             curve: self.curve.clone(),
@@ -335,9 +352,9 @@ impl<'a> Training<'a> {
             mean: Vec::try_from(mean)?,
             square: Vec::try_from(square)?,
             loss: self.loss_state()?,
-        }
-        .save(&self.checkpoint_path())?;
-        Ok(())
+            previous: self.trainer.previous(),
+        };
+        Ok(Generations::new(self.job.folder).save(&checkpoint)?)
     }
 
     fn loss_state(&self) -> Result<Option<LossState>, TchError> {

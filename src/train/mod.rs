@@ -8,6 +8,7 @@
 pub mod adam;
 pub mod adversary;
 pub mod checkpoint;
+pub mod defence;
 pub mod device;
 #[cfg(test)]
 pub(crate) mod formula;

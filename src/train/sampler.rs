@@ -28,6 +28,21 @@ pub enum SamplerError {
         /// Images found.
         images: usize,
     },
+    /// A class cannot fill its place in a batch without coming twice.
+    #[error(
+        "class {class} has {images} training image(s), fewer than per_class = {per_class} ({short} such class(es)); lower \
+         per_class, or set quirks.sampling = \"with-replacement\" to draw images repeatedly"
+    )]
+    TooFewImages {
+        /// Label of the smallest such class.
+        class: u32,
+        /// Its images.
+        images: usize,
+        /// Images per class.
+        per_class: usize,
+        /// Classes with too few.
+        short: usize,
+    },
     /// A batch of one class has no negatives.
     #[error("batch_size = {batch_size} with per_class = {per_class} puts one class in a batch; at least 2 are needed")]
     OneClass {
@@ -57,7 +72,8 @@ impl Sampler {
     /// Groups the images `train` (indices into `labels`) by class.
     ///
     /// # Errors
-    /// [`SamplerError`] if no balanced batch with a negative exists.
+    /// [`SamplerError`] if no balanced batch with a negative exists, or a class has fewer images than a batch takes of it
+    /// and none may come twice.
     pub fn new(recipe: &Recipe, train: &[usize], labels: &[u32], seed: u64) -> Result<Self, SamplerError> {
         let (batch_size, per_class) = (recipe.batch_size, recipe.per_class);
         if per_class == 0 || batch_size == 0 || batch_size % per_class != 0 {
@@ -73,12 +89,18 @@ impl Sampler {
         if groups.len() < 2 {
             return Err(SamplerError::TooFewClasses { classes: groups.len(), images: train.len() });
         }
+        let sampling = Quirks::resolve(recipe.preset, &recipe.quirks).sampling;
+        let short = groups.iter().filter(|(_, members)| members.len() < per_class);
+        let smallest = short.clone().min_by_key(|(label, members)| (members.len(), **label));
+        if let (Sampling::WithoutReplacement, Some((&class, members))) = (sampling, smallest) {
+            return Err(SamplerError::TooFewImages { class, images: members.len(), per_class, short: short.count() });
+        }
         Ok(Self {
             classes: groups.into_values().collect(),
             classes_per_batch: batch_size / per_class,
             per_class,
             batches: (train.len() / batch_size).max(1),
-            sampling: Quirks::resolve(recipe.preset, &recipe.quirks).sampling,
+            sampling,
             seed,
         })
     }
@@ -167,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn too_few_images_or_classes_repeat_evenly() {
-        let (sampler, labels) = sampler("paper", 3, 2, 20, 4);
+    fn too_few_classes_repeat_evenly() {
+        let (sampler, labels) = sampler("paper", 3, 4, 20, 4);
         assert_eq!(sampler.batches(), 1);
         let batch = &sampler.epoch(0)[0];
         let mut classes = counts(batch.iter().map(|&i| labels[i]));
         classes.sort_unstable();
         assert_eq!(classes, [4, 8, 8]);
-        assert!(counts(batch.iter()).iter().all(|&n| n == 2 || n == 4));
+        assert!(counts(batch.iter()).iter().all(|&n| n == 1 || n == 2));
     }
 
     #[test]
@@ -198,5 +220,10 @@ mod tests {
         assert!(new(&recipe, &[0, 1]).contains("at least 2 are needed"));
         (recipe.batch_size, recipe.per_class) = (8, 4);
         assert!(new(&recipe, &[3, 3]).contains("1 class(es)"));
+        (recipe.batch_size, recipe.per_class) = (4, 2);
+        let said = new(&recipe, &[0, 0, 5, 7, 7, 9]);
+        assert!(said.contains("class 5 has 1 training image(s)") && said.contains("(2 such"), "{said}");
+        recipe.quirks.sampling = Some(Sampling::WithReplacement);
+        Sampler::new(&recipe, &[0, 1, 2], &[0, 0, 5], 0).unwrap();
     }
 }

@@ -8,9 +8,11 @@ use tch::{Kind, TchError, Tensor};
 use super::TrainError;
 use super::adam::Adam;
 use super::adversary::{Adversary, Draws};
+use super::defence::{self, Defence};
 use super::loss::{self, Loss, LossInput};
 use super::model::{Model, Pass, Slice};
 use crate::network::{Op, ParameterSpec};
+use crate::progress::{Observer, Silent};
 use crate::rng::{self, Stream};
 use crate::suite::attack::Branch;
 use crate::suite::recipe::{BranchGoal, Norms, OptimizerSpec, Quirks, Recipe, TrainingMethod};
@@ -43,6 +45,16 @@ pub struct Trainer {
     clip_norm: Option<f64>,
     adversary: Option<Adversary>,
     groups: Vec<Group>,
+    defence: Option<Defence>,
+    /// Triplet loss of the last defended step, which a gradual adversary looks at.
+    previous: Option<f64>,
+}
+
+/// The scalar of a step, with its graph.
+struct StepLoss {
+    total: Tensor,
+    /// What the next step is to remember.
+    remembered: Option<Tensor>,
 }
 
 impl Trainer {
@@ -52,10 +64,15 @@ impl Trainer {
     /// loss's own parameters.
     ///
     /// # Errors
-    /// [`TrainError::Attack`] if the method needs an attack and the recipe has none, or one of no step.
+    /// [`TrainError::Attack`] if the method needs an attack and the recipe has none, or one of no step;
+    /// [`TrainError::TripletLoss`] if it needs a triplet loss and the recipe has another.
     pub fn new(recipe: &Recipe, model: Model, labels: &[u32], seed: u64) -> Result<Self, TrainError> {
         let groups = groups(&recipe.method);
-        let adversary = match (&recipe.attack, groups.is_empty()) {
+        let defence = Defence::of(recipe);
+        if recipe.method.wants_triplets() && defence.is_none() {
+            return Err(TrainError::TripletLoss { method: recipe.method.name(), loss: recipe.loss.name() });
+        }
+        let adversary = match (&recipe.attack, groups.is_empty() && defence.is_none()) {
             (_, true) => None,
             (Some(attack), false) if attack.steps > 0 => {
                 let quirks = Quirks::resolve(recipe.preset, &recipe.quirks);
@@ -80,7 +97,20 @@ impl Trainer {
         let loss = loss::from_spec(&recipe.loss, setting);
         let loss_adam = loss.parameters().map(|own| Adam::new(&own.flat, 0.0));
         let (norms, clip_norm) = (recipe.norms, recipe.optimizer.clip_norm);
-        Ok(Self { model, adam, loss, loss_adam, classes, base_rate, norms, clip_norm, adversary, groups })
+        Ok(Self {
+            model,
+            adam,
+            loss,
+            loss_adam,
+            classes,
+            base_rate,
+            norms,
+            clip_norm,
+            adversary,
+            groups,
+            defence,
+            previous: None,
+        })
     }
 
     /// The loss's own parameters and the state of their optimizer, if it has any.
@@ -100,11 +130,21 @@ impl Trainer {
         Ok(())
     }
 
+    /// Triplet loss of the last defended step: with the weights and the moments, all that a step leaves behind.
+    pub fn previous(&self) -> Option<f64> {
+        self.previous
+    }
+
+    /// Puts [`Trainer::previous`] of a checkpoint back.
+    pub fn restore_previous(&mut self, previous: Option<f64>) {
+        self.previous = previous;
+    }
+
     /// What is random in the step at `position` (epoch, batch), one entry per adversarial group.
     ///
     /// `values` is the number of pixel values of one image.
     pub fn draw(&self, seed: u64, position: (usize, usize), labels: &[u32], values: usize) -> Vec<Draws> {
-        let Some(adversary) = &self.adversary else { return vec![] };
+        let Some(adversary) = self.adversary.as_ref().filter(|_| !self.groups.is_empty()) else { return vec![] };
         let parts = parts(labels.len(), self.groups.len());
         let draw = |(g, part): (usize, Range<usize>)| {
             let counters = [position.0 as u64, position.1 as u64, g as u64];
@@ -121,7 +161,7 @@ impl Trainer {
     /// adversarial branches, and the adversarial version of a part goes through its branch; a part's bounds are
     /// `⌊g·n/G⌋`, so parts differ by at most one image (the official code sends one single-target image of an odd batch
     /// through the second branch; we do not). All 2n embeddings enter one loss, adversarial images with the labels of
-    /// their sources.
+    /// their sources. The ranking defences are in [`super::defence`].
     ///
     /// # Shapes
     /// `pixels`: `[n, 3, h, w]` in `[0, 1]` on the model's device; `labels`: n; `draws`: from [`Trainer::draw`];
@@ -136,16 +176,61 @@ impl Trainer {
         learning_rate: f64,
         random: &mut Stream,
     ) -> Result<f64, TrainError> {
+        self.watched_step((pixels, labels, draws), learning_rate, random, &Silent)
+    }
+
+    /// [`Trainer::step`], telling `observer` its phases: `attack` (of a defence with triplets also their forward pass),
+    /// `forward`, `backward`, `update`.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn watched_step(
+        &mut self,
+        (pixels, labels, draws): (&Tensor, &[u32], &[Draws]),
+        learning_rate: f64,
+        random: &mut Stream,
+        observer: &dyn Observer,
+    ) -> Result<f64, TrainError> {
+        observer.phase("attack");
         let clean = tch::no_grad(|| self.model.normalize(pixels));
-        let mut inputs = vec![clean.shallow_clone()];
-        let mut slices = vec![Slice { branch: Branch::Main, count: labels.len() as i64 }];
-        inputs.extend(self.attack(&clean, draws)?);
         let class = |label: &u32| self.classes.get(label).copied().ok_or(TrainError::Label { label: *label });
-        let mut all_labels: Vec<i64> = labels.iter().map(class).collect::<Result<_, _>>()?;
+        let classes: Vec<i64> = labels.iter().map(class).collect::<Result<_, _>>()?;
+        let loss = match (&self.defence, &self.adversary) {
+            (Some(Defence::Triplets(triplets)), Some(adversary)) => {
+                let batch = (&clean, classes.as_slice());
+                let loss = triplets.loss(adversary, &self.model, batch, self.norms, self.previous, random)?;
+                StepLoss { total: loss.total, remembered: Some(loss.triplet) }
+            }
+            (Some(Defence::Shift), Some(adversary)) => {
+                let noise = adversary.noise(random, clean.numel());
+                let shifted = defence::shift(adversary, &self.model, &clean, &noise)?;
+                observer.phase("forward");
+                self.joint_loss(vec![shifted], &classes, &[], random)?
+            }
+            _ => {
+                let mut inputs = vec![clean.shallow_clone()];
+                inputs.extend(self.attack(&clean, draws)?);
+                observer.phase("forward");
+                self.joint_loss(inputs, &classes, draws, random)?
+            }
+        };
+        self.update(&loss, learning_rate, observer)
+    }
+
+    /// The loss of a batch whose parts go through their branches: first n images through main, then one part a group.
+    fn joint_loss(
+        &self,
+        mut inputs: Vec<Tensor>,
+        classes: &[i64],
+        draws: &[Draws],
+        random: &mut Stream,
+    ) -> Result<StepLoss, TrainError> {
+        let mut slices = vec![Slice { branch: Branch::Main, count: classes.len() as i64 }];
+        let mut all_labels = classes.to_vec();
         if !draws.is_empty() {
             all_labels.extend_from_within(..);
         }
-        for (group, part) in self.groups.iter().zip(parts(labels.len(), self.groups.len())) {
+        for (group, part) in self.groups.iter().zip(parts(classes.len(), self.groups.len())) {
             match (slices.last_mut(), group.branch) {
                 (Some(last), branch) if last.branch == branch => last.count += part.len() as i64,
                 (_, branch) => slices.push(Slice { branch, count: part.len() as i64 }),
@@ -161,16 +246,25 @@ impl Trainer {
             false => (self.model.try_forward(&input, pass)?, None),
         };
         let (labels, features, step) = (all_labels.as_slice(), features.as_ref(), self.adam.steps());
-        let loss = self.loss.value(&mut LossInput { embeddings: &embeddings, labels, features, step, random })?;
+        let total = self.loss.value(&mut LossInput { embeddings: &embeddings, labels, features, step, random })?;
+        Ok(StepLoss { total, remembered: None })
+    }
+
+    /// Moves the parameters, unless the loss is not finite, and gives its value.
+    fn update(&mut self, loss: &StepLoss, learning_rate: f64, observer: &dyn Observer) -> Result<f64, TrainError> {
+        observer.phase("backward");
         let own = self.loss.parameters();
-        let (gradient, own_gradient) = self.model.flat_gradient(&loss, own.map(|own| &own.flat))?;
+        let (gradient, own_gradient) = self.model.flat_gradient(&loss.total, own.map(|own| &own.flat))?;
         let (gradient, own_gradient) = clip(self.clip_norm, gradient, own_gradient)?;
-        let value = loss.to_kind(Kind::Double).double_value(&[]);
+        let number = |value: &Tensor| value.to_kind(Kind::Double).double_value(&[]);
+        let value = number(&loss.total);
+        observer.phase("update");
         if value.is_finite() {
             self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
             if let (Some(own), Some(adam), Some(gradient)) = (own, &mut self.loss_adam, own_gradient) {
                 adam.step(&own.flat, gradient, own.learning_rate * learning_rate / self.base_rate);
             }
+            self.previous = loss.remembered.as_ref().map(number);
         }
         Ok(value)
     }
@@ -236,5 +330,7 @@ fn parts(n: usize, count: usize) -> Vec<Range<usize>> {
     (0..count).map(|g| g * n / count..(g + 1) * n / count).collect()
 }
 
+#[cfg(test)]
+mod defence_tests;
 #[cfg(test)]
 mod tests;

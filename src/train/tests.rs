@@ -100,6 +100,33 @@ fn every_loss_trains_and_continues_to_the_same_bits() {
 }
 
 #[test]
+fn every_defence_learns_and_continues_to_the_same_bits() {
+    for method in [
+        "est = {}",
+        "act = {}",
+        "hm = { intra_class = 0.5 }",
+        "hm = { destination.triplet = { miner.semi-hard = {}, boost = 0.1 } }",
+    ] {
+        let mut recipe = recipe(method);
+        let table: toml::Table =
+            toml::from_str("loss.triplet = { distance = \"euclidean\", miner.random = {} }").unwrap();
+        recipe.loss = table["loss"].clone().try_into().unwrap();
+        let images = image_set();
+        let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let uninterrupted = run(&recipe, whole.path());
+        assert!(uninterrupted.curve.iter().all(|point| point.loss.is_finite()), "{method}");
+        // Three classes of six images: chance is 5/17.
+        let best = uninterrupted.curve.iter().filter_map(|point| point.selection_recall).fold(0.0, f64::max);
+        assert!(best > 0.5, "{method}: recall@1 {best}");
+        let cancel = Cancel::default();
+        let observer = StopAfter { cancel: cancel.clone(), left: (6 * 8).into() };
+        let stop = train(&TrainJob { observer: &observer, ..job(&recipe, &images, stopped.path(), &cancel) });
+        assert!(matches!(stop, Err(TrainError::Cancelled(_))), "{stop:?}");
+        assert_eq!(run(&recipe, stopped.path()), uninterrupted, "{method}");
+    }
+}
+
+#[test]
 fn every_method_learns_classes_it_does_not_see() {
     let methods = [
         "standard = {}",

@@ -152,3 +152,26 @@ fn a_report_of_a_folder_that_is_no_run_names_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     program().arg("report").arg(folder.path()).assert().code(2).stderr(contains("manifest.json"));
 }
+
+/// Against the data, so only once it is there; before anything is trained.
+#[test]
+fn goals_that_the_data_cannot_serve_are_refused_before_training() {
+    let refused = |goal: &str, wanted: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let suite = folder.path().join("suite.toml");
+        std::fs::write(&suite, SUITE.replace("goal.single-target = {}", goal)).unwrap();
+        let out = folder.path().join("out");
+        let mut command = program();
+        command.arg("run").arg(&suite).arg("--quiet").arg("--out").arg(&out);
+        for text in wanted {
+            command.assert().code(2).stderr(contains(*text));
+        }
+    };
+    let few = ["goal multi-target(500) needs 500 other identities", "lower targets"];
+    refused("goal.multi-target = { targets = 500 }", &few);
+    let small = ["attack `single-target:ca+`: w = 999 is more than the", "lower w"];
+    refused("goal.robrank = { w = 999 }", &small);
+    refuses(&SUITE.replace("goal.single-target = {}", "goal.robrank = { w = 0 }"), &["w = 0 is outside 1 to 1000"]);
+    let twice = SUITE.replace("goal.single-target = {}", "goal.robrank = { parts = [\"tma\", \"tma\"] }");
+    refuses(&twice, &["a part stands twice"]);
+}

@@ -21,6 +21,7 @@ mod repository;
 mod retrieval;
 mod setup;
 mod shards;
+mod strength;
 mod suite_format;
 mod verify;
 

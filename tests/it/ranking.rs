@@ -70,6 +70,7 @@ fn images(fixture: &Fixture) -> ImageSet {
     let n = fixture.labels.len();
     ImageSet {
         id: "patterns".into(),
+        originals: mdprop::dataset::Originals::default(),
         size: fixture.size,
         digest: Digest::of_bytes(&pixels),
         pixels: Pixels::Owned(Arc::new(pixels)),
@@ -156,14 +157,16 @@ fn ers_and_its_ten_parts_are_those_of_the_reference_in_pytorch() {
             let found = row.metrics.iter().find(|e| e.metric == metric).unwrap().estimate.unwrap();
             let (got, wanted) = (found.value, reference.mean[name]);
             let kind = format!("{name} with W = M = {}, code {}", reference.count, reference.code);
-            println!("{kind}: {got} against {wanted}");
             assert!(found.basis.is_some() && found.low <= got && got <= found.high, "{kind}");
-            // Counts of images are equal. A rank may differ where two distances round differently in float32, and a
-            // mean of distances in its digits.
+            // Counts of images are equal. The last iterate of a hinge that swings is another one where a gradient near
+            // zero has another sign in float32: one image of sixty may then have another rank.
             let allowed = match name {
                 "es:r" | "ltm" | "gtm" | "gtt" => 1e-9,
-                "tma" | "es:d" => 2e-3,
-                _ => 0.2,
+                "tma" | "es:d" => 1e-4,
+                "ers" => 0.1,
+                _ if reference.code => 0.5,
+                // One item of sixty at one distance of three hundred.
+                _ => 0.05,
             };
             assert!((got - wanted).abs() <= allowed, "{kind}: {got} against {wanted}");
         }

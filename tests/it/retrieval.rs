@@ -57,7 +57,8 @@ fn unpack(to: &Path) {
     }
 }
 
-fn attack_in_onnx_runtime() -> Run {
+/// Runs a suite on `"drawings"` and the two models, in a folder of its own.
+pub(crate) fn attack_in_onnx_runtime(suite: &str) -> Run {
     let folder = tempfile::tempdir().unwrap();
     unpack(&folder.path().join("drawings"));
     std::fs::create_dir_all(folder.path().join("models")).unwrap();
@@ -69,7 +70,7 @@ fn attack_in_onnx_runtime() -> Run {
         );
         std::fs::write(folder.path().join(format!("models/{model}.toml")), card).unwrap();
     }
-    let suite = SUITE.replace("\"drawings\"", &format!("{:?}", folder.path().join("drawings").display().to_string()));
+    let suite = suite.replace("\"drawings\"", &format!("{:?}", folder.path().join("drawings").display().to_string()));
     std::fs::write(folder.path().join("suite.toml"), suite).unwrap();
     let mut command = program();
     command.arg("run").arg(folder.path().join("suite.toml")).arg("--quiet");
@@ -124,7 +125,7 @@ fn say(line: &str) {
 
 #[test]
 fn attacks_end_as_they_do_in_pytorch() {
-    let run = attack_in_onnx_runtime();
+    let run = attack_in_onnx_runtime(SUITE);
     for model in ["mobilenet", "transformer"] {
         let peer = Peer(std::fs::read(data().join(format!("{model}.safetensors"))).unwrap());
         let clean_ranks = peer.integers("clean.first_hit");

@@ -13,6 +13,7 @@ impl TrialOutcome {
         let attack = input.attack.filter(|a| !matches!(a.method, Method::None {}));
         row.trial = input.trial.into();
         row.dataset = input.images.id.clone();
+        row.split = input.images.digest.short().into();
         row.attack = attack.map_or("clean", |a| a.name).into();
         row.goal = attack.map_or("none".into(), |a| a.goal.to_string());
         row.method = attack.map_or("none".into(), |a| a.method.label());

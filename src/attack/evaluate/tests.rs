@@ -1,3 +1,5 @@
+mod searched;
+
 use std::sync::Arc;
 
 use super::*;
@@ -22,6 +24,7 @@ fn set() -> ImageSet {
     let pixels: Vec<u8> = (0..72).flat_map(|i| noisy(i, &mut stream)).collect();
     ImageSet {
         id: "patterns".into(),
+        originals: crate::dataset::Originals::default(),
         size: 4,
         digest: Digest::of_bytes(&pixels),
         pixels: Pixels::Owned(Arc::new(pixels)),

@@ -28,6 +28,7 @@ fn set() -> ImageSet {
     let pixels: Vec<u8> = (0..48).flat_map(|i| noisy(i, &mut stream)).collect();
     ImageSet {
         id: "patterns".into(),
+        originals: crate::dataset::Originals::default(),
         size: SIZE,
         digest: Digest::of_bytes(&pixels),
         pixels: Pixels::Owned(Arc::new(pixels)),

@@ -138,7 +138,12 @@ fn gradient_methods_reach_the_optimum_of_a_linear_encoder_in_both_norms() {
         let l2 = matches!(epsilon, Epsilon::L2(_));
         let mut methods = vec![apgd(&epsilon, 30, 1), momentum(&epsilon, 20)];
         if l2 {
-            methods.extend([pgd(&epsilon, 40), Method::Fgsm { epsilon: list(&epsilon) }]);
+            // With the default step what is left across the weights shrinks to e^-2.5 only, however many steps there are.
+            let mut long = pgd(&epsilon, 40);
+            if let Method::Pgd { step_size, .. } = &mut long {
+                *step_size = Some(Epsilon::L2(0.05));
+            }
+            methods.extend([long, Method::Fgsm { epsilon: list(&epsilon) }]);
         }
         for method in methods {
             for hunted in &run(&mut encoder, &world, &method, Until::End, 3) {
@@ -229,6 +234,43 @@ fn restarts_and_steps_never_weaken() {
     assert_ne!(one, three);
     let long = losses(&apgd(&epsilon, 100, 1));
     assert!(long.iter().zip(&one).all(|(a, b)| *a <= b + 1e-4), "{long:?} {one:?}");
+}
+
+/// A model that only answers.
+struct Blind(LinearEncoder);
+
+impl Encoder for Blind {
+    fn spec(&self) -> &crate::encoder::EncoderSpec {
+        self.0.spec()
+    }
+
+    fn embed(&mut self, images: &Images) -> Result<Embeddings, crate::encoder::EncoderError> {
+        self.0.embed(images)
+    }
+
+    fn descend<'a>(
+        &'a mut self,
+        _: &crate::encoder::Descent<'_>,
+    ) -> Result<Box<dyn crate::encoder::GradientSteps + 'a>, crate::encoder::EncoderError> {
+        Err(crate::encoder::EncoderError::NoGradient { name: "blind".into(), node: "n".into(), op: "o".into() })
+    }
+}
+
+#[test]
+fn a_model_without_a_gradient_is_attacked_by_what_needs_none() {
+    let mut encoder = LinearEncoder::random(SHAPE, 6, true, 3).unwrap();
+    let world = World::new(&mut encoder, 4, 0.0);
+    let epsilon = levels(12);
+    let seeing = run(&mut encoder, &world, &square(&epsilon, 50, Access::Embedding), Until::End, 4);
+    let blind = run(&mut Blind(encoder.clone()), &world, &square(&epsilon, 50, Access::Embedding), Until::End, 4);
+    assert_eq!(found(&seeing), found(&blind));
+    let goal = Goal::SingleTarget {};
+    let route = Route::Apgd { steps: 3 };
+    let (access, until) = (Access::Embedding, Until::End);
+    let leg = Leg { name: "test", goal: &goal, route: &route, restarts: 1, access, until, last: true };
+    let search = Search { places: 4, seed: 5, cancel: &Cancel::default(), observer: &Silent };
+    let error = search.run(&mut Blind(encoder), &world, &leg, &mut world.hunted(&epsilon)).unwrap_err().to_string();
+    assert!(error.contains("gradient-free methods still work"), "{error}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::summary::{Chapter, Summary};
 use super::table::{self, Table};
 use super::trend::Trend;
 use super::words::escape;
-use super::{ReportError, metrics, robustness, threat};
+use super::{ReportError, metrics, published, robustness, threat};
 
 mod appendix;
 mod board;
@@ -128,6 +128,7 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
     out.add("pictures", "Pictures", gallery::stories(run)?);
     let geometry = shown("map") + &shown("shift") + &shown("densities") + &shown("spectrum");
     out.add("geometry", "Geometry of the embeddings", geometry + &unfolded(&metrics::geometry(run, summary)));
+    out.add("published", "Beside published numbers", tables(vec![published::table(run)]));
     out.add("checks", "Checks", tables(vec![table::checks(run), table::failed_checks(run)]));
     let nights = material.trend.and_then(Trend::table);
     out.add("history", "Drift and history", shown("history") + &tables(vec![nights]));

@@ -101,6 +101,7 @@ impl Goal {
         match self {
             Self::SingleTarget {} | Self::Misrank {} => 1,
             Self::MultiTarget { targets, choice: TargetChoice::OtherIdentity, .. } => *targets,
+            Self::Robrank(robrank) => robrank.other_identities(),
             _ => 0,
         }
     }

@@ -166,6 +166,12 @@ impl Robrank {
         }
     }
 
+    /// How many other classes the gallery must have.
+    pub(super) fn other_identities(&self) -> usize {
+        let misranks = |part: &RankingPart| matches!(part, RankingPart::LearningToMisrank | RankingPart::GreedyMisrank);
+        usize::from(self.parts.iter().any(misranks))
+    }
+
     /// Target embeddings per image.
     pub(super) fn targets(&self) -> usize {
         if self.part() == Some(RankingPart::LearningToMisrank) { 0 } else { self.count() }

@@ -109,7 +109,7 @@ pub fn from_spec(spec: &LossSpec, setting: Setting) -> Box<dyn Loss> {
         LossSpec::MultiSimilarity { alpha, beta, threshold, margin } => {
             Box::new(MultiSimilarity { alpha, beta, threshold, margin })
         }
-        LossSpec::Triplet { margin, miner } => Box::new(Triplet { margin, miner }),
+        LossSpec::Triplet { margin, distance, miner } => Box::new(Triplet { margin, distance, miner }),
         LossSpec::Margin { margin, beta, learning_rate, miner } => {
             Box::new(Margin::new(margin, beta, learning_rate, miner, setting))
         }

@@ -3,19 +3,22 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::{Loss, LossInput, LossParameters, Setting, nothing};
-use crate::suite::loss::MinerSpec;
+use crate::suite::loss::{MinerSpec, TripletDistance};
 use crate::train::miner::{self, Triplets};
 
 /// Added under the root of a distance, so that its gradient at zero is finite (PAPER.md section 2).
 const UNDER_ROOT: f64 = 1e-8;
 
-/// `mean relu(‖a − p‖² − ‖a − n‖² + margin)` over the mined triplets. Schroff et al. 2015, arXiv:1503.03832, eq. 3.
+/// `mean relu(d(a, p) − d(a, n) + margin)` over the mined triplets. Schroff et al. 2015, arXiv:1503.03832, eq. 3, where
+/// `d` is the squared distance.
 ///
 /// A batch without a triplet gives 0 and a zero gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Triplet {
-    /// Wanted gap of the squared distances.
+    /// Wanted gap of the distances.
     pub margin: f64,
+    /// Which distance.
+    pub distance: TripletDistance,
     /// Which triplets.
     pub miner: MinerSpec,
 }
@@ -67,26 +70,55 @@ impl Rows {
         Ok(Some(Self { anchors, positives, negatives, triplets }))
     }
 
-    /// Squared distances to the positives and to the negatives, each `[triplets]`.
-    fn squared(&self) -> Result<(Tensor, Tensor), TchError> {
-        let between = |other: &Tensor| {
-            self.anchors.f_sub(other)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
-        };
-        Ok((between(&self.positives)?, between(&self.negatives)?))
+    fn distances(&self) -> Result<(Tensor, Tensor), TchError> {
+        let to = |other: &Tensor| distance(&self.anchors, other);
+        Ok((to(&self.positives)?, to(&self.negatives)?))
+    }
+}
+
+/// Row by row, `[triplets]`.
+fn squared(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+    a.f_sub(b)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+}
+
+/// Row by row, `[triplets]`.
+fn distance(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+    squared(a, b)?.f_add_scalar(UNDER_ROOT)?.f_sqrt()
+}
+
+impl Triplet {
+    /// Distances of two lists of embeddings, row by row, `[n, d]` and `[n, d]` to `[n]`.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
+        match self.distance {
+            TripletDistance::Squared => squared(a, b),
+            TripletDistance::Euclidean => distance(a, b),
+        }
     }
 
-    fn distances(&self) -> Result<(Tensor, Tensor), TchError> {
-        let (positive, negative) = self.squared()?;
-        let root = |squared: Tensor| squared.f_add_scalar(UNDER_ROOT)?.f_sqrt();
-        Ok((root(positive)?, root(negative)?))
+    /// `d(a, p) − d(a, n)` of every triplet, `[n]`.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn hardness(&self, a: &Tensor, p: &Tensor, n: &Tensor) -> Result<Tensor, TchError> {
+        self.distance(a, p)?.f_sub(&self.distance(a, n)?)
+    }
+
+    /// The mean of `relu(hardness + margin)`.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn hinge(&self, a: &Tensor, p: &Tensor, n: &Tensor, margin: f64) -> Result<Tensor, TchError> {
+        self.hardness(a, p, n)?.f_add_scalar(margin)?.f_relu()?.f_mean(Kind::Float)
     }
 }
 
 impl Loss for Triplet {
     fn value(&self, input: &mut LossInput<'_>) -> Result<Tensor, TchError> {
         let Some(rows) = Rows::mine(&self.miner, input)? else { return nothing(input.embeddings) };
-        let (positive, negative) = rows.squared()?;
-        positive.f_sub(&negative)?.f_add_scalar(self.margin)?.f_relu()?.f_mean(Kind::Float)
+        self.hinge(&rows.anchors, &rows.positives, &rows.negatives, self.margin)
     }
 }
 

@@ -116,9 +116,10 @@ def case(name, seed, groups, shared, epsilon, steps, squared, batch_clamp):
     save_file({k: v.contiguous().float() for k, v in tensors.items()}, f"step-{name}.safetensors")
 
 
-# The code preset lets an image be its own target and of its own class; the paper preset never does.
-case("code", 1, [[[2, 1, 3, 0]], [[1, 2, 3, 0], [0, 3, 2, 1], [3, 0, 1, 2]]], False, 0.1, 1, False, True)
-case("code-two-steps", 2, [[[2, 3, 1, 0]], [[1, 2, 3, 0], [3, 2, 1, 0]]], False, 0.3, 2, False, True)
-case("paper", 3, [[[2, 3, 1, 0]], [[3, 2, 1, 0], [2, 3, 0, 1]]], False, 0.1, 1, True, False)
-case("paper-pixels", 4, [[[2, 3, 1, 0]], [[3, 2, 1, 0], [2, 3, 0, 1]]], False, (8 / 255,), 2, True, False)
-case("paper-adversarial", 5, [[[7, 6, 5, 4, 3, 2, 1, 0]]], True, 0.1, 1, True, False)
+if __name__ == "__main__":
+    # The code preset lets an image be its own target and of its own class; the paper preset never does.
+    case("code", 1, [[[2, 1, 3, 0]], [[1, 2, 3, 0], [0, 3, 2, 1], [3, 0, 1, 2]]], False, 0.1, 1, False, True)
+    case("code-two-steps", 2, [[[2, 3, 1, 0]], [[1, 2, 3, 0], [3, 2, 1, 0]]], False, 0.3, 2, False, True)
+    case("paper", 3, [[[2, 3, 1, 0]], [[3, 2, 1, 0], [2, 3, 0, 1]]], False, 0.1, 1, True, False)
+    case("paper-pixels", 4, [[[2, 3, 1, 0]], [[3, 2, 1, 0], [2, 3, 0, 1]]], False, (8 / 255,), 2, True, False)
+    case("paper-adversarial", 5, [[[7, 6, 5, 4, 3, 2, 1, 0]]], True, 0.1, 1, True, False)
