@@ -44,8 +44,8 @@ impl Square {
     }
 }
 
-/// Searches by signed gradient steps inside the patch, from the clean image (from noise in the patch where the loss is flat
-/// there); keeps, per image, the iterate with the lowest loss. Also tells how many values outside the patches moved, which
+/// Searches by signed gradient steps inside the patch, from uniform noise in it (an untargeted loss is flat at the clean
+/// image); keeps, per image, the iterate with the lowest loss. Also tells how many values outside the patches moved, which
 /// must be none.
 ///
 /// # Shapes
@@ -66,7 +66,6 @@ pub fn craft(
     for (i, square) in squares.iter().enumerate() {
         let mut stream = rng::stream(seed, &format!("patch-start/{attack}"), &[images[i] as u64]);
         for at in (0..c * h * w).filter(|at| square.covers(at / w % h, at % w)) {
-            // From the middle of the range no step is wasted on the bounds; the same for targets and without.
             start.image_mut(i)[at] = rng::unit(&mut stream);
             lower.image_mut(i)[at] = 0.0;
             upper.image_mut(i)[at] = 1.0;
