@@ -157,6 +157,7 @@ mod tests {
             classes: vec!["a".into()],
             sources: vec![String::new(); 10],
             split: Split::default(),
+            originals: crate::dataset::Originals::default(),
         };
         let epsilon = Epsilon::Pixels(PixelAmount::grey_levels(8));
         let spec = Spec { epsilon: EpsilonList(vec![epsilon.clone()]), steps: 40, step_size: None, training: 3 };

@@ -495,7 +495,7 @@ impl Session<'_> {
             crafted_by: trial.crafted_by.clone().unwrap_or_default(),
             crafted_on: trial.crafted_on.to_string(),
             answered_by: trial.answered_by.to_string(),
-            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            epsilon: trial.epsilon().map_or("0".into(), |epsilon| trial.method.budget_in_words(epsilon)),
             selected_on: self.model.selected_on.clone(),
             ..Measurement::default()
         }
