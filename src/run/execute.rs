@@ -228,6 +228,7 @@ fn manifest(
         ),
         dataset_digest: images.digest.to_string(),
         threads: settings.threads as u32,
+        machine: environment::machine_in_words(),
         started_unix_s: settings.started_unix_s,
         stages: stages.0.clone(),
         models: described,

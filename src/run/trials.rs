@@ -109,13 +109,14 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
     let trials = context.plan.trials(&model.branches());
     for trial in trials.clone() {
         // Others are compared with the clean trial, so it is made even where another part answers for it.
-        let own = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
+        let digest = session.identity(&trial);
+        let of_part = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
+        let own = of_part && context.settings.only.as_ref().is_none_or(|keys| keys.contains(digest.short()));
         if !own && trial.goal.is_some() {
             continue;
         }
         strangers += usize::from(!own);
         context.settings.cancel.check()?;
-        let digest = session.identity(&trial);
         if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
             continue;
         }
@@ -458,6 +459,7 @@ impl Session<'_> {
             training: self.model.training.clone(),
             model_seed: self.model.seed,
             artefact: self.file(trial.answered_by).sha256.short().to_string(),
+            crafter: self.file(trial.crafted_on).sha256.short().to_string(),
             attack: trial.attack.clone(),
             goal: text(trial.goal.as_ref().map(ToString::to_string)),
             method: trial.method.label(),
