@@ -2,11 +2,13 @@
 # `make` alone shows what there is.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench doctor
+.PHONY: help setup demo nightly test bench doctor
 
 # Set to anything to leave libtorch, and with it training and export, out: make setup WITHOUT_TRAIN=1
 WITHOUT_TRAIN ?=
 PYTHON ?= python3
+# More for `mdprop check`: make nightly CHECK="--format github"
+CHECK ?=
 # The pip that downloads libraries, if it is not $(PYTHON)'s own.
 PIP ?=
 # A folder with wheels that are already there, for a machine without network.
@@ -20,6 +22,7 @@ FILL = "$(PYTHON)" -S .ci/setup.py $(ONLY) $(if $(PIP),--pip "$(PIP)") $(if $(WH
 
 help:
 	@echo 'make demo      train, attack and report the emoji demo: reports/runs/demo/report.html'
+	@echo 'make nightly   measure suites/nightly.toml and compare it with what was accepted (docs/drift.md)'
 	@echo 'make test      everything that has to hold before a change is merged'
 	@echo 'make bench     the criterion benchmarks: one training step, one gradient step, nearest neighbours'
 	@echo 'make doctor    what is installed, what is found, what is wrong and how to put it right'
@@ -39,6 +42,13 @@ demo:
 	cargo build --release $(FEATURES)
 	"$(TARGET)/release/mdprop" run suites/demo.toml
 
+# A failed trial or check of the run (3 and up) is judged by the check; a broken set-up or a failed expectation ends here.
+nightly: setup
+	cargo build --release $(FEATURES)
+	"$(TARGET)/release/mdprop" run suites/nightly.toml || test $$? -ge 3
+	"$(TARGET)/release/mdprop" check reports/runs/nightly --confirm suites/nightly.toml \
+		--history reports/history.parquet --reports reports/runs/nightly/check $(CHECK)
+
 # The evaluator without libtorch is only checked: its dependencies are the ones already checked for clippy.
 test: setup
 	cargo fmt --check
@@ -47,8 +57,10 @@ test: setup
 	cargo test --release $(FEATURES)
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps $(FEATURES)
 
+# Ratios within the run are compared with the accepted ones; slower is a warning.
 bench: setup
 	cargo bench $(FEATURES)
+	cargo run --release $(FEATURES) -- speed
 
 doctor: setup
 	cargo build --release $(FEATURES)

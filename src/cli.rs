@@ -41,6 +41,12 @@ pub enum Command {
     Report(ReportArgs),
     /// Say whether B beats A: two runs, or two models of a run, paired per query.
     Compare(CompareArgs),
+    /// Compare a run with the accepted one: has anything drifted? For nightly jobs.
+    Check(CheckArgs),
+    /// Make a run the accepted one of its suite.
+    Accept(AcceptArgs),
+    /// Compare ratios of benchmarks (`make bench`) with the accepted ones; warns, never fails.
+    Speed(SpeedArgs),
     /// Look at somebody else's ONNX file: what it is, and whether attacks on it can be believed.
     Verify(VerifyArgs),
     /// Every metric of embeddings that another program made.
@@ -283,6 +289,102 @@ pub struct CompareArgs {
     /// How to print; json has the flipped queries too.
     #[arg(long, value_enum, default_value_t = CompareForm::Text)]
     pub format: CompareForm,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// A run folder, such as reports/runs/nightly.
+    pub run: PathBuf,
+    /// What to compare with: a baseline file, its folder, or another run folder; default reports/baselines/SUITE.
+    #[arg(long, value_name = "BASELINE")]
+    pub against: Option<PathBuf>,
+    /// Measure the trials that fail once more before failing: the suite's file.
+    #[arg(long, value_name = "SUITE")]
+    pub confirm: Option<PathBuf>,
+    /// Where things are, for --confirm.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    /// Threads of --confirm; default all cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Add the run to this history and look there for slow drift, such as reports/history.parquet.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// How to print. github: annotations, and the summary to $GITHUB_STEP_SUMMARY.
+    #[arg(long, value_enum, default_value_t = CheckForm::Text)]
+    pub format: CheckForm,
+    /// Write check.json, check.md, junit.xml and check.sarif into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub reports: Option<PathBuf>,
+    /// No progress on stderr.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How a check is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CheckForm {
+    /// Aligned columns, what moved only.
+    Text,
+    /// A summary for GitHub and its like.
+    Markdown,
+    /// Everything, for machines.
+    Json,
+    /// JUnit XML.
+    Junit,
+    /// SARIF 2.1.0.
+    Sarif,
+    /// GitHub's workflow commands.
+    Github,
+}
+
+/// Arguments of `speed`.
+#[derive(Debug, Clone, Args)]
+pub struct SpeedArgs {
+    /// Folder of criterion's results.
+    #[arg(long, value_name = "FOLDER", default_value = "target/criterion")]
+    pub criterion: PathBuf,
+    /// The accepted ratios.
+    #[arg(long, value_name = "FILE", default_value = "reports/baselines/speed.toml")]
+    pub against: PathBuf,
+    /// Warn in GitHub's words.
+    #[arg(long)]
+    pub github: bool,
+}
+
+/// Arguments of `accept`.
+#[derive(Debug, Clone, Args)]
+pub struct AcceptArgs {
+    /// A run folder, such as reports/runs/nightly.
+    pub run: PathBuf,
+    /// Why these numbers are right; kept in the baseline.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who accepts; default git's user.name, GITHUB_ACTOR or USER.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Folder of the baselines.
+    #[arg(long, value_name = "FOLDER", default_value = "reports/baselines")]
+    pub baselines: PathBuf,
+    /// Smallest change of a metric that fails a night, such as recall@1=0.02; stays until set again. Default: 0.01 for
+    /// shares, 2 % of the accepted value for other metrics.
+    #[arg(long, value_name = "METRIC=CHANGE", value_parser = floor)]
+    pub floor: Vec<(Metric, f64)>,
+    /// Let a night fail if a model's file is not the accepted one, whatever it measures.
+    #[arg(long)]
+    pub pin: bool,
+    /// Let models change again.
+    #[arg(long, conflicts_with = "pin")]
+    pub unpin: bool,
+}
+
+/// `recall@1=0.02`.
+fn floor(text: &str) -> Result<(Metric, f64), String> {
+    let wanted = "wanted METRIC=CHANGE, such as recall@1=0.02";
+    let (name, value) = text.split_once('=').ok_or(wanted)?;
+    let value = value.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
+    Ok((name.parse().map_err(|e| format!("{e}"))?, value.ok_or(wanted)?))
 }
 
 /// How a comparison is printed.

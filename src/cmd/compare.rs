@@ -9,7 +9,7 @@ use crate::cli::{CompareArgs, CompareForm};
 use crate::drift::{self, Form};
 use crate::record::folder;
 
-/// Names the draws of intervals and sign flips: the same two results always give the same text.
+/// Names the draws of intervals: the same two results always give the same text.
 const SEED: u64 = 0;
 
 /// Compares and prints.
@@ -22,10 +22,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         CompareForm::Markdown => Form::Markdown,
         CompareForm::Json => Form::Json,
     };
-    let first = folder::read(Path::new(&args.run))?;
+    let first = folder::read_outcomes(Path::new(&args.run))?;
     let comparison = match (&args.other, args.models.as_slice()) {
         (Some(other), []) => {
-            let second = folder::read(Path::new(other))?;
+            let second = folder::read_outcomes(Path::new(other))?;
             let (pairs, alone) = drift::runs(&first, &second)?;
             let alone = alone.iter().map(ToString::to_string).collect();
             let (a, b) = (args.run.display().to_string(), other.display().to_string());

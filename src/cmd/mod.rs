@@ -7,6 +7,8 @@ use std::io::{IsTerminal as _, Write as _};
 
 use crate::report::terminal::Style;
 
+pub mod accept;
+pub mod check;
 pub mod compare;
 pub mod data;
 pub mod doctor;
@@ -16,6 +18,7 @@ pub mod plan;
 mod process;
 pub mod report;
 pub mod run;
+pub mod speed;
 pub mod verify;
 
 /// Exit code of bad input or a broken set-up.

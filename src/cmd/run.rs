@@ -46,6 +46,7 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         program: program_version(),
         started_unix_s: started,
         shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
+        only: None,
         trial: args.trial.clone(),
         until,
         observer: if args.profile { &profile } else { &console },

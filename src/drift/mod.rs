@@ -1,9 +1,23 @@
 //! Is B better than A, and has anything moved? Paired per query, corrected for the number of questions.
 
+pub mod baseline;
 pub mod compare;
+mod date;
+pub mod gate;
+mod machines;
+pub mod outcome;
 mod pairing;
+pub mod slow;
+pub mod speed;
+mod tables;
 mod words;
 
+pub use baseline::{Baseline, BaselineError};
 pub use compare::{Comparison, Difference, Verdict, compare};
+pub use date::utc;
+pub(crate) use gate::cell_number;
+pub use gate::{Judgement, check};
+pub use machines::{annotations, json, junit, sarif};
 pub use pairing::{DriftError, Pair, Question, models_of_a_run, runs};
+pub use tables::{summary, text};
 pub use words::{Form, write};

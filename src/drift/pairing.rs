@@ -80,7 +80,8 @@ pub struct Question {
 }
 
 impl Question {
-    fn of(m: &Measurement, with_model: bool) -> Self {
+    /// The question that a row answers; `with_model`: who is asked is part of it.
+    pub fn of(m: &Measurement, with_model: bool) -> Self {
         Self {
             dataset: m.dataset.clone(),
             model: with_model.then(|| m.model.clone()),
@@ -95,17 +96,29 @@ impl Question {
     }
 }
 
+impl Question {
+    /// In words, for all training seeds together.
+    pub fn without_seed(&self) -> String {
+        let model = self.model.iter().map(|model| format!("{model} "));
+        model.chain([self.tail()]).collect()
+    }
+
+    /// Attack, budget and branches.
+    fn tail(&self) -> String {
+        let radius = if self.attack == "clean" { String::new() } else { format!(" {}", self.epsilon) };
+        let [crafted, answered] = &self.branches;
+        let deployed = crafted == answered && crafted == "main";
+        let branches = if deployed { String::new() } else { format!(" {crafted}→{answered}") };
+        format!("{}{radius}{branches}", self.attack)
+    }
+}
+
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(model) = &self.model {
             write!(f, "{model} ")?;
         }
-        write!(f, "seed {} {}", self.model_seed, self.attack)?;
-        if self.attack != "clean" {
-            write!(f, " {}", self.epsilon)?;
-        }
-        let [crafted, answered] = &self.branches;
-        if crafted == answered && crafted == "main" { Ok(()) } else { write!(f, " {crafted}→{answered}") }
+        write!(f, "seed {} {}", self.model_seed, self.tail())
     }
 }
 
@@ -180,10 +193,11 @@ fn pair<'a>(
     Ok((pairs, alone))
 }
 
-type ByTrial<'a> = HashMap<&'a str, Vec<&'a QueryOutcome>>;
+/// Outcomes by the key of their trial.
+pub(super) type ByTrial<'a> = HashMap<&'a str, Vec<&'a QueryOutcome>>;
 
 /// One pass over the table of queries: it may have a million rows.
-fn by_trial(run: &Run) -> ByTrial<'_> {
+pub(super) fn by_trial(run: &Run) -> ByTrial<'_> {
     let mut found: ByTrial<'_> = HashMap::new();
     for outcome in &run.queries {
         found.entry(outcome.trial.as_str()).or_default().push(outcome);

@@ -46,6 +46,14 @@ pub enum FolderError {
         /// What is wrong.
         why: String,
     },
+    /// The history is cut short, damaged or not ours.
+    #[error("{}: {why}; restore it (git checkout), or move it away and a new history begins", path.display())]
+    History {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The folder was written by another version.
     #[error("{}: has schema {got}, wanted {SCHEMA}; read it with the version of mdprop that wrote it", path.display())]
     Schema {
@@ -99,6 +107,25 @@ pub fn read(folder: &Path) -> Result<Run, FolderError> {
         training: frames::training_from_frame(&frame(&training)?).map_err(|error| damaged(&training, &error))?,
         gallery: read_gallery(&gallery)?,
         views: read_views(&folder.join("embeddings.json"))?,
+    })
+}
+
+/// Reads what a comparison of two runs needs: manifest, measurements and the outcome of every query, without neighbour
+/// lists, training curves and pictures.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_outcomes(folder: &Path) -> Result<Run, FolderError> {
+    let manifest = read_manifest(&folder.join("manifest.json"))?;
+    let (measurements, queries) = (folder.join("measurements.parquet"), folder.join("queries.parquet"));
+    let frame = frames::from_parquet(bytes(&measurements)?).map_err(|error| damaged(&measurements, &error))?;
+    Ok(Run {
+        manifest,
+        measurements: frames::measurements_from_frame(&frame).map_err(|error| damaged(&measurements, &error))?,
+        queries: frames::outcomes_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error))?,
+        training: vec![],
+        gallery: vec![],
+        views: vec![],
     })
 }
 

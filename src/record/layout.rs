@@ -83,6 +83,7 @@ pub(super) fn from_measurements(rows: &[Measurement]) -> Columns {
     c.push("training", texts(rows, |m| &m.training));
     c.push("model_seed", Values::Wide(rows.iter().map(|m| m.model_seed).collect()));
     c.push("artefact", texts(rows, |m| &m.artefact));
+    c.push("crafter", texts(rows, |m| &m.crafter));
     c.push("attack", texts(rows, |m| &m.attack));
     c.push("goal", texts(rows, |m| &m.goal));
     c.push("method", texts(rows, |m| &m.method));
@@ -159,6 +160,8 @@ pub(super) fn to_measurements(c: &Columns) -> Result<Vec<Measurement>, ColumnErr
             training: text("training")?,
             model_seed: c.wide("model_seed")?[row],
             artefact: text("artefact")?,
+            // Files of earlier versions lack it.
+            crafter: c.text("crafter").map_or_else(|_| String::new(), |column| column[row].clone()),
             attack: text("attack")?,
             goal: text("goal")?,
             method: text("method")?,
@@ -244,6 +247,27 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         evaluations: evaluations[i],
     };
     Ok(lists.enumerate().map(row).collect())
+}
+
+/// The columns of queries that a comparison needs.
+pub(super) const OUTCOMES: [&str; 7] = ["trial", "query", "label", "first_hit", "success", "target_rank", "score"];
+
+/// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
+pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
+    let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
+    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
+    let row = |(i, trial): (usize, &String)| QueryOutcome {
+        trial: trial.clone(),
+        query: query[i],
+        label: label[i],
+        first_hit: first_hit[i],
+        success: success[i],
+        target_rank: target_rank[i],
+        score: score[i],
+        ..QueryOutcome::default()
+    };
+    Ok(c.text("trial")?.iter().enumerate().map(row).collect())
 }
 
 pub(super) fn from_training(rows: &[TrainingPoint]) -> Columns {

@@ -16,6 +16,7 @@ pub mod csv;
 pub mod estimate;
 pub mod folder;
 pub mod frames;
+pub mod history;
 mod layout;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -41,6 +42,9 @@ pub struct Measurement {
     pub model_seed: u64,
     /// Digest of the ONNX file that answered, short form.
     pub artefact: String,
+    /// Digest of the ONNX file whose gradients made the attack, short form; empty in records of older versions.
+    #[serde(default)]
+    pub crafter: String,
     /// `clean` or the suite's name of the attack.
     pub attack: String,
     /// `none`, `single-target`, `multi-target(5)`, `untargeted`, `misrank`, `same-identity(1)`, `ca+`, `qa-(M=5)` ...,
@@ -105,6 +109,11 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Whether it is one kind and severity of a corruption, whose mean has a row of its own.
+    pub fn is_part_of_mean(&self) -> bool {
+        self.method == "corruption" && self.attack.contains(':')
+    }
+
     /// Whether another model crafted what this one answers.
     pub fn is_transfer(&self) -> bool {
         !self.crafted_by.is_empty()
@@ -136,7 +145,7 @@ impl Check {
 }
 
 /// One query of one trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct QueryOutcome {
     /// Key of its trial.
     pub trial: String,
@@ -272,6 +281,9 @@ pub struct Manifest {
     pub dataset_digest: String,
     /// Threads used.
     pub threads: u32,
+    /// Processor and system; like times and threads it is in this file only.
+    #[serde(default)]
+    pub machine: String,
     /// Seconds since 1970, start.
     pub started_unix_s: u64,
     /// Stages with their wall time in seconds; 0 for a stage found done.

@@ -144,6 +144,12 @@ pub fn program_version() -> String {
     option_env!("MDPROP_COMMIT").map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
 }
 
+/// Processor and system, for a run's manifest: what may have to do with the last bits of a number.
+pub fn machine_in_words() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| machine::cpu_model(&text));
+    format!("{}, {} {}", cpu.as_deref().unwrap_or("unknown processor"), std::env::consts::OS, std::env::consts::ARCH)
+}
+
 /// Looks at program, machine, libraries, devices and data. Loads ONNX Runtime to ask for its version.
 pub fn survey(places: &Places) -> Survey {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

@@ -66,12 +66,13 @@ pub(super) fn prepare(
         Adapted::store_notes(&mut wrapped, &notes);
         onnx::file::write_atomic(&file, &wrapped)?;
     }
-    let sha256 = digest(&file)?;
+    let wrapped = onnx::file::read(&file)?;
+    let sha256 = identity(&wrapped, &file)?;
     Ok(ReadyModel {
         id: model.id.clone(),
         training: "foreign".into(),
         seed: 0,
-        description: description(card, &original, &file)?,
+        description: description(card, &original, &wrapped),
         selected_on: "foreign".into(),
         place: card.onnx.clone(),
         files: BTreeMap::from([(Branch::Main, OnnxFile { path: file, sha256 })]),
@@ -91,11 +92,21 @@ fn digest(path: &Path) -> Result<Digest, RunError> {
     Ok(if weights.is_empty() { own } else { Digest::of_value(&(own, weights)) })
 }
 
+/// What the wrapped file computes, whatever is noted about it: the notes hold measured differences, whose last digits are
+/// another machine's choice, and a model must not be another one there.
+fn identity(wrapped: &onnx::proto::ModelProto, file: &Path) -> Result<Digest, RunError> {
+    if onnx::file::parts(file)?.len() > 1 {
+        return digest(file);
+    }
+    let mut bare = wrapped.clone();
+    bare.metadata_props.retain(|property| property.key != NOTES);
+    Ok(Digest::of_bytes(&onnx::file::encode(&bare)))
+}
+
 /// The card's prose, the file's digest, and everything that is taken for granted about it.
-fn description(card: &OnnxCard, original: &Digest, file: &Path) -> Result<String, RunError> {
-    let wrapped = onnx::file::read(file)?;
+fn description(card: &OnnxCard, original: &Digest, wrapped: &onnx::proto::ModelProto) -> String {
     let notes = wrapped.metadata(NOTES).unwrap_or_default().replace('\n', "; ");
     let name = card.onnx.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let rounded = if card.straight_through { "; straight_through = true (given)" } else { "" };
-    Ok(format!("{} File {name}, SHA-256 {}: {notes}{rounded}", card.about.trim(), original.short()))
+    format!("{} File {name}, SHA-256 {}: {notes}{rounded}", card.about.trim(), original.short())
 }

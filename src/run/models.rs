@@ -44,7 +44,7 @@ pub struct ReadyModel {
 pub struct OnnxFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// Its SHA-256.
+    /// Its SHA-256; of a foreign file what it computes, without the notes about it.
     pub sha256: Digest,
 }
 

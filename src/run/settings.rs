@@ -1,5 +1,6 @@
 //! What the command line decides, passed down: nothing below reads the environment or the clock.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -53,6 +54,8 @@ pub struct Settings<'a> {
     pub started_unix_s: u64,
     /// The part of the plan to do; `None`: all of it.
     pub shard: Option<Shard>,
+    /// Keys of the only trials to measure; `None`: all of them.
+    pub only: Option<BTreeSet<String>>,
     /// Key of the one trial to do again; `None`: all of them.
     pub trial: Option<String>,
     /// Where to stop.

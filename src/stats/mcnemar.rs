@@ -40,6 +40,11 @@ impl Discordance {
     /// # Source
     /// McNemar 1947, "Note on the sampling error of the difference between correlated proportions"; the exact form.
     pub fn p_value(self) -> f64 {
+        (2.0 * self.lower_tail()).min(1.0)
+    }
+
+    /// `P(X ≤ min(only_a, only_b))`.
+    fn lower_tail(self) -> f64 {
         let n = self.only_a + self.only_b;
         let fewest = self.only_a.min(self.only_b);
         // ln of the largest term, C(n, fewest) / 2^n; the others follow by C(n, j − 1) = C(n, j) · j / (n − j + 1).
@@ -55,7 +60,31 @@ impl Discordance {
                 break;
             }
         }
-        (2.0 * (largest + sum.ln()).exp()).min(1.0)
+        (largest + sum.ln()).exp().min(1.0)
+    }
+}
+
+impl Discordance {
+    /// One-sided p-value of "B is worse": `P(X ≤ only_b)` with `X ~ Binomial(only_a + only_b, 1/2)`; swap the two for
+    /// "better". 1 if the models never disagree.
+    ///
+    /// ```
+    /// use mdprop::stats::mcnemar::Discordance;
+    ///
+    /// // One of ten disagreements in B's favour: (1 + 10) / 1024.
+    /// let p = Discordance { only_a: 9, only_b: 1 }.p_worse();
+    /// assert!((p - 11.0 / 1024.0).abs() < 1e-12);
+    /// ```
+    pub fn p_worse(self) -> f64 {
+        if self.only_b < self.only_a {
+            return self.lower_tail();
+        }
+        // P(X ≤ b) = 1 − P(X ≤ a − 1) for b ≥ a, by symmetry.
+        if self.only_a == 0 {
+            return 1.0;
+        }
+        let shifted = Self { only_a: self.only_a - 1, only_b: self.only_b + 1 };
+        (1.0 - shifted.lower_tail()).clamp(0.0, 1.0)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod jackknife;
 pub mod mcnemar;
 pub mod normal;
 pub mod seeds;
+pub mod signs;
 pub mod uncertainty;
 pub mod wilson;
 

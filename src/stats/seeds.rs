@@ -42,6 +42,35 @@ pub fn summarise(values: &[f64]) -> Option<SeedSummary> {
     Some(SeedSummary { seeds: values.len(), mean, sd: Some(sd), interval })
 }
 
+/// `P(T ≥ t)` of Student's t; 0.5 at 0.
+///
+/// ```
+/// use mdprop::stats::seeds::t_tail;
+///
+/// assert!((t_tail(2.776445105, 4.0) - 0.025).abs() < 1e-9);
+/// ```
+pub fn t_tail(t: f64, freedom: f64) -> f64 {
+    let tail = 0.5 * incomplete_beta(freedom / (freedom + t * t), freedom / 2.0, 0.5);
+    if t < 0.0 { 1.0 - tail } else { tail }
+}
+
+/// `P` of a mean of `tonight` this much below that of `accepted`, if both were drawn alike: Welch's one-sided t-test.
+/// `None` with fewer than two values on either side. Without any spread: 0 if it is below, else 1.
+///
+/// # Source
+/// Welch 1947, "The generalization of 'Student's' problem when several different population variances are involved".
+pub fn welch_below(accepted: &[f64], tonight: &[f64]) -> Option<f64> {
+    let (a, b) = (summarise(accepted)?, summarise(tonight)?);
+    let part = |s: SeedSummary| s.sd.map(|sd| sd * sd / s.seeds as f64);
+    let (va, vb) = (part(a)?, part(b)?);
+    let difference = a.mean - b.mean;
+    if va + vb == 0.0 {
+        return Some(if difference > 0.0 { 0.0 } else { 1.0 });
+    }
+    let free = |v: f64, s: SeedSummary| v * v / (s.seeds as f64 - 1.0);
+    Some(t_tail(difference / (va + vb).sqrt(), (va + vb).powi(2) / (free(va, a) + free(vb, b))))
+}
+
 /// Quantile of Student's t for `0.5 <= p < 1`, by bisection of the distribution function.
 pub(super) fn t_quantile(p: f64, freedom: f64) -> f64 {
     let (mut low, mut high) = (0.0f64, 1e6f64);
@@ -102,6 +131,16 @@ fn ln_gamma(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn welch_equals_scipy() {
+        // scipy.stats.ttest_ind([.41, .47, .44], [.36, .40, .35, .39], equal_var=False, alternative="greater").pvalue
+        let p = welch_below(&[0.41, 0.47, 0.44], &[0.36, 0.40, 0.35, 0.39]).unwrap();
+        assert!((p - 0.01971701294395646).abs() < 1e-9, "{p}");
+        assert_eq!(welch_below(&[0.4], &[0.3, 0.2]), None);
+        assert_eq!(welch_below(&[0.4, 0.4], &[0.3, 0.3]), Some(0.0));
+        assert_eq!(welch_below(&[0.4, 0.4], &[0.4, 0.4]), Some(1.0));
+    }
     use approx::assert_relative_eq;
 
     #[test]

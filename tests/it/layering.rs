@@ -200,7 +200,9 @@ fn has_word(code: &str, word: &str) -> bool {
 fn sibling_commands(source: &Source, code: &str, sources: &[Source]) -> Vec<String> {
     let command = |path: &str| {
         let name = path.strip_prefix("cmd/")?.split('/').next()?.trim_end_matches(".rs");
-        (name != "mod").then(|| name.to_owned())
+        // What the subcommands share is private to `cmd`.
+        let shared = |s: &Source| s.path == "cmd/mod.rs" && s.text.contains(&format!("\nmod {name};"));
+        (name != "mod" && !sources.iter().any(shared)).then(|| name.to_owned())
     };
     let Some(own) = command(&source.path) else { return Vec::new() };
     let others: BTreeSet<String> =

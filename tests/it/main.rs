@@ -7,11 +7,13 @@ mod compare;
 mod exports;
 #[cfg(feature = "train")]
 mod foreign;
+mod gate_power;
 #[cfg(feature = "train")]
 mod gradients;
 mod hostile;
 mod layering;
 mod metrics;
+mod nightly;
 #[cfg(feature = "train")]
 mod pipeline;
 mod ranking;

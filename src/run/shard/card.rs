@@ -131,6 +131,7 @@ impl ShardCard {
         card.manifest.stages.clear();
         card.manifest.started_unix_s = 0;
         card.manifest.threads = 0;
+        card.manifest.machine.clear();
         card
     }
 }
