@@ -49,6 +49,11 @@ pub fn budget_obeyed_in_8_bits(inside: f64, plain: f64) -> Check {
     check("budget-obeyed-8-bit", passed, detail)
 }
 
+/// A patch changes nothing around it.
+pub fn patch_stays_inside(outside: usize) -> Check {
+    check("patch-stays-inside", outside == 0, format!("{outside} pixels outside the patch moved"))
+}
+
 /// All adversarial pixels lie in `[0, 1]`.
 pub fn pixels_in_range(lowest: f32, highest: f32) -> Check {
     check("pixels-in-range", lowest >= 0.0 && highest <= 1.0, format!("pixels in [{lowest}, {highest}]"))
@@ -181,6 +186,7 @@ mod tests {
             (budget_obeyed(1e-8), budget_obeyed(1e-5)),
             (budget_obeyed_in_8_bits(0.0, 0.4 / 255.0), budget_obeyed_in_8_bits(0.003, 0.003)),
             (pixels_in_range(0.0, 1.0), pixels_in_range(-0.001, 0.9)),
+            (patch_stays_inside(0), patch_stays_inside(3)),
             (zero_epsilon_equals_clean(0, 9), zero_epsilon_equals_clean(1, 9)),
             (loss_recomputed(1e-5), loss_recomputed(0.01)),
             (zero_gradients(1, 100), zero_gradients(6, 100)),

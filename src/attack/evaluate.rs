@@ -199,8 +199,9 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     let depths = score::depths(input.ks, input.metrics, &sides.query_labels, &sides.gallery_labels, excluded);
     let found = sides.search(places, Depth::PerQuery(&depths))?;
     let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
+    let of_gallery = matches!(input.attack, Some(AttackInput { side: Side::Gallery, .. }));
     let target_ranks = match &attacked {
-        Some(attacked) if has_success && input.metrics.contains(&Metric::TargetRank) => {
+        Some(attacked) if has_success && !of_gallery && input.metrics.contains(&Metric::TargetRank) => {
             sides.target_ranks(input, attacked, places)?
         }
         _ => vec![],
@@ -228,23 +229,32 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
         }
         None => None,
     };
-    let targeted = has_success && queries.iter().any(|q| !q.targets.is_empty());
+    let targeted = has_success && (of_gallery || queries.iter().any(|q| !q.targets.is_empty()));
     let column = |value: fn(&QueryOutcome) -> f64| queries.iter().map(value).collect::<Vec<f64>>();
     let mean = |values: &[f64], metric: Metric| score::mean(values, labels, metric.about().range, input.seed);
-    let l2 = column(|q| f64::from(q.l2));
     let attack_ran = attacked.is_some();
+    // What moved: the queries, or a gallery whose queries stayed clean.
+    let moved = |of_query: fn(&QueryOutcome) -> f64, of_image: fn(&attacked::Sample) -> f64| match &attacked {
+        Some(attacked) if of_gallery => attacked.samples.iter().map(of_image).collect::<Vec<f64>>(),
+        _ => column(of_query),
+    };
+    let l2 = moved(|q| f64::from(q.l2), |s| f64::from(s.l2));
+    let linf = moved(|q| f64::from(q.linf), |s| f64::from(s.linf));
+    let shifts = moved(|q| f64::from(q.shift), |s| f64::from(s.shift));
+    let moved_labels = if of_gallery { &sides.gallery_labels } else { labels };
+    let shift = score::mean(&shifts, moved_labels, Metric::Shift.about().range, input.seed).filter(|_| attack_ran);
     Ok(TrialOutcome {
         recall: score::recall_at(input.ks, &ranks, labels, input.seed),
         without_positive: if searches { without_positive } else { 0 },
         success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
-        shift: if attack_ran { mean(&column(|q| f64::from(q.shift)), Metric::Shift) } else { None },
+        shift,
         metrics: if searches {
             let found = (places, &found[..], clean.as_deref(), &target_ranks[..]);
             further(input, attacked.as_ref(), &sides, found).into_iter().chain(scores).collect()
         } else {
             scores
         },
-        linf_max: attack_ran.then(|| column(|q| f64::from(q.linf)).into_iter().fold(0.0, f64::max)),
+        linf_max: attack_ran.then(|| linf.iter().copied().fold(0.0, f64::max)),
         l2_mean: attack_ran.then(|| l2.iter().sum::<f64>() / l2.len() as f64),
         evaluations_mean: queries.iter().any(|q| q.evaluations > 0).then(|| {
             let evaluations = column(|q| f64::from(q.evaluations));
@@ -267,7 +277,7 @@ fn further(
     let Sides { query_labels, gallery_labels, gallery, .. } = sides;
     let lists = score::Lists { found, query_labels, gallery_labels, excluded: &places.own };
     let mut answers = score::of_lists(input.metrics, &lists, input.seed);
-    if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::All, .. })) {
+    if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::Gallery | Side::All, .. })) {
         let set =
             score::Set { embeddings: gallery, labels: gallery_labels, clustering: input.clustering, seed: input.seed };
         answers.extend(score::of_set(input.metrics, &set));
@@ -321,9 +331,10 @@ fn outcomes(
     let deepest = input.ks.iter().copied().max().unwrap_or(1) as usize;
     let label = |image: usize| input.images.labels[image];
     let has_success = input.attack.is_some_and(|attack| attack.goal.has_success());
+    let of_gallery = matches!(input.attack, Some(AttackInput { side: Side::Gallery, .. }));
     let outcome = |(i, found): (usize, &Found)| {
         let image = input.queries[i];
-        let sample = attacked.map(|a| &a.samples[places.attacked[i]]);
+        let sample = attacked.zip(places.attacked_of(i)).map(|(a, place)| &a.samples[place]);
         let targets = sample.map_or(&[][..], |s| &s.targets);
         let nearest = found.neighbors.first().map(|&place| label(input.gallery[place as usize]));
         QueryOutcome {
@@ -338,7 +349,14 @@ fn outcomes(
                 .map(|&place| input.gallery[place as usize] as u32)
                 .collect(),
             targets: targets.iter().map(|&target| target as u32).collect(),
-            success: has_success && targets.iter().any(|&target| nearest == Some(label(target))),
+            // Of an attacked gallery: the nearest image was made to be found by this query's class.
+            success: has_success
+                && match attacked {
+                    Some(attacked) if of_gallery => found.neighbors.first().is_some_and(|&place| {
+                        attacked.samples[place as usize].targets.iter().any(|&target| label(target) == label(image))
+                    }),
+                    _ => targets.iter().any(|&target| nearest == Some(label(target))),
+                },
             target_rank: target_ranks.get(i).copied().unwrap_or(0),
             shift: sample.map_or(0.0, |s| s.shift),
             linf: sample.map_or(0.0, |s| s.linf),
@@ -367,6 +385,7 @@ fn run_checks(
     list.push(checks::budget_obeyed_in_8_bits(attacked.byte_excess, attacked.plain_byte_excess));
     list.push(checks::pixels_in_range(attacked.lowest, attacked.highest));
     list.push(checks::loss_recomputed(attacked.loss_difference));
+    list.extend(attacked.outside_patch.map(checks::patch_stays_inside));
     if attack.goal.aims_at_others() {
         let identities: Vec<(u32, Vec<u32>)> =
             attacked.samples.iter().map(|s| (s.label, input.images.labels_of(&s.targets))).collect();

@@ -11,6 +11,7 @@ pub mod corruption;
 pub mod evaluate;
 pub mod goal;
 pub mod noise;
+pub mod patch;
 pub mod pgd;
 pub mod probe;
 pub mod ranking;
@@ -19,6 +20,7 @@ pub mod route;
 pub mod search;
 pub mod survivors;
 pub mod targets;
+pub mod universal;
 pub mod walk;
 
 use crate::encoder::EncoderError;

@@ -56,7 +56,7 @@ impl Route {
             let counts = match what {
                 "steps" => matches!(method, Method::Pgd { .. } | Method::Momentum { .. } | Method::Apgd { .. }),
                 "queries" => matches!(method, Method::Square { .. } | Method::Nes(_) | Method::Spsa(_)),
-                _ => !matches!(method, Method::None {} | Method::Noise { .. }),
+                _ => !matches!(method, Method::None {} | Method::Noise { .. } | Method::Corruption(_)),
             };
             if counts && count == 0 {
                 return Err(BudgetError::Zero { what });

@@ -109,6 +109,11 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Whether it is one kind and severity of a corruption, whose mean has a row of its own.
+    pub fn is_part_of_mean(&self) -> bool {
+        self.method == "corruption" && self.attack.contains(':')
+    }
+
     /// Whether another model crafted what this one answers.
     pub fn is_transfer(&self) -> bool {
         !self.crafted_by.is_empty()

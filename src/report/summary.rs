@@ -225,7 +225,8 @@ impl Summary {
     /// Groups the measurements of a run.
     pub fn of(run: &Run) -> Self {
         let mut conditions: Vec<Condition> = Vec::new();
-        for m in &run.measurements {
+        // Each kind and severity of a corruption is in the mean's row, and by itself in the table of all trials.
+        for m in run.measurements.iter().filter(|m| !m.is_part_of_mean()) {
             match conditions.iter_mut().find(|c| c.matches(m)) {
                 Some(found) => found.epsilon_pixels = found.epsilon_pixels.max(m.epsilon_pixels),
                 None => conditions.push(Condition::of(m)),

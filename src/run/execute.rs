@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::RunError;
+use super::derived;
 use super::expect::{Verdict, judge};
 use super::models::{self, ReadyModel};
 use super::queries;
@@ -112,6 +113,7 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     let context = TrialContext {
         plan: &plan,
         images: &images,
+        ready: &ready,
         queries: &queries,
         store: &store,
         part: part.as_ref(),
@@ -153,6 +155,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError
 
 /// What all trials together say, the record and the report.
 fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
+    derived::add_rows(&mut run);
     soundness::compare_rows(&mut run);
     ers::add_rows(&mut run);
     folder::write(&run, &outcome.folder)?;

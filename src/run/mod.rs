@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod demands;
+pub mod derived;
 pub mod environment;
 pub mod ers;
 pub mod execute;

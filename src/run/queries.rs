@@ -99,4 +99,32 @@ mod tests {
         assert_eq!(classes.len(), 3);
         assert!((0..20).any(|seed| choose(&images(), Some(3), seed) != first));
     }
+
+    #[test]
+    fn the_interval_of_a_sample_covers_the_value_of_all_queries() {
+        // Sixty classes of eight images; how often a class is found differs from class to class.
+        let labels: Vec<u32> = (0..480).map(|i| i / 8).collect();
+        let mut stream = rng::stream(3, "hits", &[]);
+        let rates: Vec<f32> = (0..60).map(|_| rng::unit(&mut stream)).collect();
+        let hits: Vec<f64> =
+            labels.iter().map(|&label| f64::from(u8::from(rng::unit(&mut stream) < rates[label as usize]))).collect();
+        let set = ImageSet {
+            pixels: Pixels::Owned(Arc::new(vec![0; labels.len() * 3])),
+            classes: (0..60).map(|c| c.to_string()).collect(),
+            sources: vec![String::new(); labels.len()],
+            split: Split { test: (0..labels.len()).collect(), ..Split::default() },
+            labels,
+            ..images()
+        };
+        let all = hits.iter().sum::<f64>() / hits.len() as f64;
+        let covers = |seed: &u64| {
+            let chosen = choose(&set, Some(120), *seed).chosen;
+            let values: Vec<f64> = chosen.iter().map(|&i| hits[i]).collect();
+            let estimate = crate::score::mean(&values, &set.labels_of(&chosen), (0.0, 1.0), *seed).unwrap();
+            assert!(estimate.high - estimate.low < 0.3, "{estimate:?}");
+            (estimate.low..=estimate.high).contains(&all)
+        };
+        let covered = (0..40).filter(covers).count();
+        assert!(covered >= 36, "{covered} of 40 intervals of 95 % hold the value of all queries");
+    }
 }

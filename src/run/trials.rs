@@ -24,7 +24,7 @@ use crate::progress::Silent;
 use crate::record::view::{Arrow, EmbeddingView};
 use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
 use crate::score::{Clustering, view};
-use crate::suite::attack::{Branch, Goal, RankingPart, Side};
+use crate::suite::attack::{Branch, Goal, Method, RankingPart, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
@@ -48,6 +48,8 @@ pub struct TrialContext<'a> {
     pub plan: &'a Plan,
     /// The images.
     pub images: &'a ImageSet,
+    /// Every model of the run, or of the part: any of them may craft for another.
+    pub ready: &'a [ReadyModel],
     /// The queries.
     pub queries: &'a Queries,
     /// Finished trials.
@@ -106,7 +108,7 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
     let mut session = Session { context, model, opened: BTreeMap::new(), probed: BTreeMap::new() };
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
-    let trials = context.plan.trials(&model.branches());
+    let trials = context.plan.trials(&model.id, &model.branches());
     for trial in trials.clone() {
         // Others are compared with the clean trial, so it is made even where another part answers for it.
         let digest = session.identity(&trial);
@@ -154,7 +156,8 @@ fn curve_of<'t>(trials: &'t [TrialSpec], trial: &'t TrialSpec) -> Vec<&'t TrialS
         return vec![trial];
     }
     let same = |t: &&TrialSpec| {
-        (&t.attack, t.crafted_on, t.answered_by) == (&trial.attack, trial.crafted_on, trial.answered_by)
+        (&t.attack, &t.crafted_by, t.crafted_on, t.answered_by)
+            == (&trial.attack, &trial.crafted_by, trial.crafted_on, trial.answered_by)
     };
     let mut group: Vec<&TrialSpec> = trials.iter().filter(same).collect();
     group.sort_by_key(|t| t.after.len());
@@ -188,7 +191,7 @@ fn trial_input<'b>(
         gallery_embeddings: embeddings.0.1,
         crafter_embeddings: embeddings.1,
         attack: trial.side.zip(trial.goal.as_ref()).zip(trial.epsilon()).map(|((side, goal), epsilon)| AttackInput {
-            name: &trial.attack,
+            name: trial.drawn_as.as_ref().unwrap_or(&trial.attack),
             goal,
             method: &trial.method,
             epsilon,
@@ -207,18 +210,37 @@ fn trial_input<'b>(
 
 type Pair<'b> = (&'b Embeddings, &'b Embeddings);
 
+/// A branch of another model that crafts (by its id), or of the model that answers (`None`).
+type Place = (Option<String>, Branch);
+
 /// Open branches of one model, made when first needed.
 struct Session<'a> {
     context: &'a TrialContext<'a>,
     model: &'a ReadyModel,
-    opened: BTreeMap<Branch, Opened>,
+    opened: BTreeMap<Place, Opened>,
     /// What was found about each branch's answers and gradient.
-    probed: BTreeMap<Branch, Probed>,
+    probed: BTreeMap<Place, Probed>,
 }
 
 impl Session<'_> {
     fn file(&self, branch: Branch) -> &OnnxFile {
         self.model.files.get(&branch).expect("a plan lists only trials of branches that the model has")
+    }
+
+    /// The model that crafts: the one that answers, or another one of the same training seed (else of its first).
+    fn crafter(&self, crafted_by: Option<&str>) -> &ReadyModel {
+        let Some(id) = crafted_by else { return self.model };
+        let named = || self.context.ready.iter().filter(|model| model.id == id);
+        let same_seed = named().find(|model| model.seed == self.model.seed);
+        same_seed.or_else(|| named().next()).expect("a run, and a part of one, makes every model ready that crafts")
+    }
+
+    /// The file that crafts: of another model always the main branch.
+    fn crafting_file(&self, trial: &TrialSpec) -> &OnnxFile {
+        match &trial.crafted_by {
+            None => self.file(trial.crafted_on),
+            Some(id) => self.crafter(Some(id)).files.get(&Branch::Main).expect("every model has a main branch"),
+        }
     }
 
     fn identity(&self, trial: &TrialSpec) -> Digest {
@@ -227,7 +249,7 @@ impl Session<'_> {
             version: TRIAL_VERSION,
             dataset: &self.context.images.digest,
             queries: Digest::of_value(&self.context.queries.chosen),
-            crafter: &self.file(trial.crafted_on).sha256,
+            crafter: &self.crafting_file(trial).sha256,
             answerer: &self.file(trial.answered_by).sha256,
             trial,
             seed: self.context.plan.suite.seed,
@@ -239,44 +261,46 @@ impl Session<'_> {
             gallery: evaluation.gallery,
             model: (&self.model.id, self.model.seed),
             provider: self.context.settings.provider,
-            straight_through: self.model.straight_through,
+            straight_through: self.model.straight_through || self.crafter(trial.crafted_by.as_deref()).straight_through,
         })
     }
 
-    fn encoder(&self, branch: Branch, batch_size: usize) -> Result<OnnxEncoder, RunError> {
+    fn encoder(&self, (by, branch): &Place, batch_size: usize) -> Result<OnnxEncoder, RunError> {
         let TrialContext { images, runtime, settings, .. } = self.context;
-        let name = format!("{} ({branch})", self.model.id);
+        let model = self.crafter(by.as_deref());
+        let name = format!("{} ({branch})", model.id);
         let options = OnnxOptions {
             name: Some(name),
             threads: settings.threads,
             clock: Some(super::clock::since_start),
             batch_size,
-            straight_through: self.model.straight_through,
+            straight_through: model.straight_through,
             provider: settings.provider,
             scratch: settings.scratch.clone(),
             ..OnnxOptions::default()
         };
-        let encoder = OnnxEncoder::open(runtime, &self.file(branch).path, &options)?;
+        let file = model.files.get(branch).expect("a plan lists only trials of branches that the model has");
+        let encoder = OnnxEncoder::open(runtime, &file.path, &options)?;
         let wanted = encoder.spec().input;
         if wanted != [3, images.size, images.size] {
-            return Err(RunError::InputSize { model: self.model.id.clone(), wanted, got: images.size });
+            return Err(RunError::InputSize { model: model.id.clone(), wanted, got: images.size });
         }
         Ok(encoder)
     }
 
     /// Opens a branch and embeds the clean images with it.
-    fn open(&mut self, branch: Branch) -> Result<(), RunError> {
-        if self.opened.contains_key(&branch) {
+    fn open(&mut self, place: &Place) -> Result<(), RunError> {
+        if self.opened.contains_key(place) {
             return Ok(());
         }
         let TrialContext { plan, images, queries, settings, .. } = self.context;
         let batch_size = plan.suite.evaluation.batch_size;
-        let mut encoder = self.encoder(branch, batch_size)?;
+        let mut encoder = self.encoder(place, batch_size)?;
         let mut embed = |indices: &[usize]| {
             embed_all(&mut encoder, images, indices, batch_size * BATCHES_AT_ONCE, settings.observer, &settings.cancel)
         };
         let opened = (embed(&queries.chosen)?, embed(&images.split.test)?);
-        self.opened.insert(branch, Opened { encoder, queries: opened.0, gallery: opened.1 });
+        self.opened.insert(place.clone(), Opened { encoder, queries: opened.0, gallery: opened.1 });
         Ok(())
     }
 
@@ -287,11 +311,13 @@ impl Session<'_> {
         clean: Option<&[QueryOutcome]>,
     ) -> Result<Vec<StoredTrial>, RunError> {
         let Some((trial, _)) = group.first() else { return Ok(vec![]) };
-        self.open(trial.crafted_on)?;
-        self.open(trial.answered_by)?;
+        let (crafting, answering) = ((trial.crafted_by.clone(), trial.crafted_on), (None, trial.answered_by));
+        self.open(&crafting)?;
+        self.open(&answering)?;
+        let places = (crafting, answering);
         let TrialContext { images, queries, settings, .. } = self.context;
-        let mut crafter = self.opened.remove(&trial.crafted_on).expect("opened above");
-        let mut answerer = self.opened.remove(&trial.answered_by);
+        let mut crafter = self.opened.remove(&places.0).expect("opened above");
+        let mut answerer = self.opened.remove(&places.1);
         let answers = answerer.as_ref().unwrap_or(&crafter);
         let (answer_queries, answer_gallery) = (answers.queries.clone(), answers.gallery.clone());
         let answering = (&answer_queries, &answer_gallery);
@@ -302,7 +328,8 @@ impl Session<'_> {
             .collect();
         let radii: String = group.iter().filter_map(|(t, _)| t.epsilon()).map(|e| format!(" {e}")).collect();
         let what = format!("{} seed {} {}{radii}", self.model.id, self.model.seed, trial.attack);
-        let attacked = if trial.side == Some(Side::All) { images.split.test.len() } else { queries.chosen.len() };
+        let whole_gallery = matches!(trial.side, Some(Side::Gallery | Side::All));
+        let attacked = if whole_gallery { images.split.test.len() } else { queries.chosen.len() };
         settings.observer.begin(&what, (attacked * group.len()) as u64, "images");
         let answering = answerer.as_mut().map(|opened| &mut opened.encoder as &mut dyn Encoder);
         let outcomes = match &inputs[..] {
@@ -316,6 +343,7 @@ impl Session<'_> {
                 for (((trial, digest), input), outcome) in group.iter().zip(&inputs).zip(outcomes) {
                     let mut row = self.labels(trial);
                     outcome.write_into(input, crafter.encoder.spec(), &mut row);
+                    row.attack.clone_from(&trial.attack);
                     let own = (&crafter.queries, &crafter.gallery);
                     let encoders = (&mut crafter.encoder, answerer.as_mut().map(|opened| &mut opened.encoder));
                     row.checks.extend(self.soundness(trial, input, &outcome, own, encoders)?);
@@ -333,9 +361,9 @@ impl Session<'_> {
             })),
         }
         if let Some(answerer) = answerer {
-            self.opened.insert(trial.answered_by, answerer);
+            self.opened.insert(places.1, answerer);
         }
-        self.opened.insert(trial.crafted_on, crafter);
+        self.opened.insert(places.0, crafter);
         Ok(stored)
     }
 
@@ -358,9 +386,9 @@ impl Session<'_> {
             seed: plan.suite.seed,
             cancel: &settings.cancel,
         };
-        let probed = self.probed.entry(trial.crafted_on).or_default();
+        let probed = self.probed.entry((trial.crafted_by.clone(), trial.crafted_on)).or_default();
         let mut found = probed.checks(encoder, &subject, trial.method.needs_gradient())?;
-        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let deployed = trial.is_on_deployed_branch();
         if deployed && trial.side == Some(Side::Query) && self.is_first_seed() && plan.is_strongest(trial) {
             found.extend(soundness::more_steps(encoder, input, &outcome.queries)?);
         }
@@ -397,9 +425,10 @@ impl Session<'_> {
         outcomes: &[QueryOutcome],
     ) -> Result<Option<Check>, RunError> {
         let context = self.context;
-        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let deployed = trial.is_on_deployed_branch();
         let wanted = deployed
-            && trial.side != Some(Side::All)
+            && matches!(trial.side, None | Some(Side::Query))
+            && !matches!(trial.method, Method::Corruption(_) | Method::Universal(_))
             && self.is_first_seed()
             // A curve is one search of many steps: its first radii would have to be repeated too.
             && !trial.method.is_curve()
@@ -413,7 +442,7 @@ impl Session<'_> {
             size => size / 2,
         };
         let queries = &context.queries.chosen[..context.queries.chosen.len().min(OTHER_BATCH_QUERIES)];
-        let mut encoder = self.encoder(Branch::Main, batch_size)?;
+        let mut encoder = self.encoder(&(None, Branch::Main), batch_size)?;
         let silent = Silent;
         let mut embed = |indices: &[usize]| {
             embed_all(
@@ -465,9 +494,10 @@ impl Session<'_> {
             method: trial.method.label(),
             norm: trial.epsilon().map_or("none".into(), |e| e.norm().to_string()),
             side: "none".into(),
+            crafted_by: trial.crafted_by.clone().unwrap_or_default(),
             crafted_on: trial.crafted_on.to_string(),
             answered_by: trial.answered_by.to_string(),
-            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
+            epsilon: trial.epsilon().map_or("0".into(), |epsilon| trial.method.budget_in_words(epsilon)),
             selected_on: self.model.selected_on.clone(),
             ..Measurement::default()
         }
@@ -484,7 +514,7 @@ impl Session<'_> {
         attacked: Option<&Embeddings>,
     ) -> Option<EmbeddingView> {
         let images = self.context.images;
-        let deployed = trial.crafted_on == Branch::Main && trial.answered_by == Branch::Main;
+        let deployed = trial.is_on_deployed_branch();
         let told = self.is_first_seed() && deployed && (trial.goal.is_none() || self.context.plan.is_strongest(trial));
         if !told {
             return None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attack::{Goal, Robrank, Side, Stop, method_problems};
+use super::attack::{Branch, CORRUPTION_MEAN, Goal, Method, Robrank, Side, Stop, method_problems};
 use super::loss::LossSpec;
 use super::published;
 use super::recipe::{AugmentationSpec, BackboneSpec, Norms, Recipe, ScheduleSpec, TrainingMethod};
@@ -55,6 +55,7 @@ pub fn suite_problems(suite: &SuiteWire) -> Vec<String> {
             problems.push(format!("attack `{}` is named twice", attack.name));
         }
         attack_problems(attack, &mut problems);
+        problems.extend(transfer_problems(suite, attack));
     }
     problems.extend(suite.checks.problems());
     for expectation in &suite.expectations {
@@ -138,6 +139,24 @@ fn attack_problems(attack: &Attack, problems: &mut Vec<String>) {
     problems.extend(method_problems(&attack.method, &attack.goal, attack.side).into_iter().map(at));
 }
 
+/// Mistakes of an attack that crosses models.
+fn transfer_problems(suite: &SuiteWire, attack: &Attack) -> Vec<String> {
+    let at = |text: String| format!("attack `{}`: {text}", attack.name);
+    let mut problems = Vec::new();
+    let known = |id: &String| id == "all" || suite.models.iter().any(|model| model.id == *id);
+    for id in attack.crafted_by.iter().filter(|id| !known(id)) {
+        let ids: Vec<&str> = suite.models.iter().map(|model| model.id.as_str()).collect();
+        problems
+            .push(at(format!("crafted_by names `{id}`, which is no model of this suite; write \"all\" or {ids:?}")));
+    }
+    let other_branch =
+        attack.crafted_on.iter().any(|branch| *branch != Branch::Main) || attack.answered_by != Branch::Main;
+    if !attack.crafted_by.is_empty() && other_branch {
+        problems.push(at("crafted_by crosses main branches; leave crafted_on and answered_by out".into()));
+    }
+    problems
+}
+
 fn robrank_problems(robrank: &Robrank, attack: &Attack) -> Vec<String> {
     let mut problems = Vec::new();
     let distinct: BTreeSet<_> = robrank.parts.iter().collect();
@@ -182,7 +201,7 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     match expected_attack(suite, expectation) {
         None => problems.push(at("no such attack in this suite".into())),
         Some(attack) => {
-            let radii: Vec<String> = attack.method.epsilons().iter().map(ToString::to_string).collect();
+            let radii = budgets_in_words(attack);
             match &expectation.epsilon {
                 Some(epsilon) if !radii.contains(epsilon) => {
                     problems.push(at(format!("epsilon \"{epsilon}\" is none of the attack's {radii:?}")));
@@ -196,11 +215,25 @@ fn expectation_problems(suite: &SuiteWire, expectation: &Expectation, problems: 
     }
 }
 
+/// How its rows show their budgets, each once.
+fn budgets_in_words(attack: &Attack) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (_, form) in attack.method.forms() {
+        for words in form.epsilons().iter().map(|epsilon| form.budget_in_words(epsilon)) {
+            if !all.contains(&words) {
+                all.push(words);
+            }
+        }
+    }
+    if let Method::Corruption(_) = attack.method {
+        all.push(CORRUPTION_MEAN.into());
+    }
+    all
+}
+
 /// The entry whose trial, or whose score of several trials, is expected.
 fn expected_attack<'a>(suite: &'a SuiteWire, expectation: &Expectation) -> Option<&'a Attack> {
-    let named = |a: &&Attack| a.parts().iter().any(|(name, _)| *name == expectation.attack);
-    let whole = |a: &&Attack| a.name == expectation.attack;
-    suite.attacks.iter().find(named).or_else(|| suite.attacks.iter().find(whole))
+    suite.attacks.iter().find(|attack| attack.has_trial(&expectation.attack))
 }
 
 /// Whether the expected metric is measured where it is expected, and whether its bounds are possible.

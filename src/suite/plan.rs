@@ -61,12 +61,23 @@ pub struct TrialSpec {
     pub crafted_on: Branch,
     /// Branch that answers.
     pub answered_by: Branch,
+    /// The model that crafts; `None`: the one that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crafted_by: Option<String>,
+    /// The name that random draws go by where it is not `attack`: so trials that differ in who crafts share their targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawn_as: Option<String>,
     /// Smaller radii of a curve, ascending: this trial begins where the last of them ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Epsilon>,
 }
 
 impl TrialSpec {
+    /// Whether the main branch of the answering model crafts and answers.
+    pub fn is_on_deployed_branch(&self) -> bool {
+        self.crafted_by.is_none() && self.crafted_on == Branch::Main && self.answered_by == Branch::Main
+    }
+
     /// The radius; `None` for clean.
     pub fn epsilon(&self) -> Option<&Epsilon> {
         self.method.epsilons().first()
@@ -118,7 +129,7 @@ impl Plan {
 
     /// The trials of one model, clean first. Branches that the model lacks are left out; so is `answered_by` of such a
     /// branch.
-    pub fn trials(&self, branches: &[Branch]) -> Vec<TrialSpec> {
+    pub fn trials(&self, model: &str, branches: &[Branch]) -> Vec<TrialSpec> {
         let mut trials = vec![TrialSpec {
             attack: "clean".into(),
             side: None,
@@ -126,25 +137,25 @@ impl Plan {
             method: Method::None {},
             crafted_on: Branch::Main,
             answered_by: Branch::Main,
+            crafted_by: None,
+            drawn_as: None,
             after: vec![],
         }];
-        for attack in &self.suite.attacks {
-            if !branches.contains(&attack.answered_by) {
-                continue;
-            }
-            let radii = attack.method.epsilons().iter();
-            for ((name, goal), epsilon) in attack.parts().iter().flat_map(|part| radii.clone().map(move |e| (part, e)))
-            {
-                for crafted_on in attack.crafted_on.iter().filter(|b| branches.contains(b)) {
-                    trials.push(TrialSpec {
-                        attack: name.clone(),
-                        side: Some(attack.side),
-                        goal: Some(goal.clone()),
-                        method: attack.method.with_epsilons(vec![epsilon.clone()]),
-                        crafted_on: *crafted_on,
-                        answered_by: attack.answered_by,
-                        after: smaller_radii(&attack.method, epsilon),
-                    });
+        for attack in self.suite.attacks.iter().filter(|attack| branches.contains(&attack.answered_by)) {
+            for (part, goal) in attack.parts() {
+                for crafter in attack.crafters(model, self.models.iter().map(|m| m.id.as_str())) {
+                    for (kind, form) in attack.method.forms() {
+                        let first = trials.len();
+                        trials.extend(radii_and_branches(attack, branches, &form));
+                        let by = (!attack.crafted_by.is_empty()).then(|| crafter.unwrap_or(model));
+                        let name = [Some(part.as_str()), by, kind].into_iter().flatten().collect::<Vec<_>>().join(":");
+                        for trial in &mut trials[first..] {
+                            trial.goal = Some(goal.clone());
+                            trial.crafted_by = crafter.map(str::to_string);
+                            trial.drawn_as = (name != part).then(|| part.clone());
+                            trial.attack.clone_from(&name);
+                        }
+                    }
                 }
             }
         }
@@ -152,12 +163,40 @@ impl Plan {
     }
 }
 
+/// One form of an attack at every radius, on every branch that there is.
+fn radii_and_branches(attack: &Attack, branches: &[Branch], method: &Method) -> Vec<TrialSpec> {
+    let mut trials = Vec::new();
+    for epsilon in method.epsilons() {
+        for crafted_on in attack.crafted_on.iter().filter(|b| branches.contains(b)) {
+            trials.push(TrialSpec {
+                attack: attack.name.clone(),
+                side: Some(attack.side),
+                goal: Some(attack.goal.clone()),
+                method: method.with_epsilons(vec![epsilon.clone()]),
+                crafted_on: *crafted_on,
+                answered_by: attack.answered_by,
+                crafted_by: None,
+                drawn_as: None,
+                after: smaller_radii(method, epsilon),
+            });
+        }
+    }
+    trials
+}
+
 impl Plan {
-    /// Whether a trial has the largest radius of its attack.
+    /// Whether a trial has the largest radius of its attack, or its heaviest severity.
     pub fn is_strongest(&self, trial: &TrialSpec) -> bool {
+        let own = |a: &&Attack| a.has_trial(&trial.attack);
+        if let Method::Corruption(one) = &trial.method {
+            let heaviest = self.suite.attacks.iter().filter(own).filter_map(|a| match &a.method {
+                Method::Corruption(kinds) => kinds.severities.iter().max(),
+                _ => None,
+            });
+            return heaviest.max() == one.severities.first();
+        }
         let size = |epsilon: &Epsilon| epsilon.nominal(&[1.0]);
         let radius = trial.epsilon().map(size);
-        let own = |a: &&Attack| a.parts().iter().any(|(name, _)| *name == trial.attack);
         let all = self.suite.attacks.iter().filter(own).flat_map(|a| a.method.epsilons());
         all.map(size).all(|other| radius.is_some_and(|radius| radius >= other))
     }

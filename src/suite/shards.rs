@@ -88,7 +88,7 @@ impl TrialSpec {
 pub fn units(plan: &Plan) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for (place, model) in plan.models.iter().enumerate() {
-        let trials = plan.trials(&model.branches());
+        let trials = plan.trials(&model.id, &model.branches());
         for &seed in &model.seeds {
             for trials in trials.chunk_by(|a, b| a.attack == b.attack) {
                 units.push(Unit {
@@ -165,9 +165,10 @@ impl Part {
         self.find(|unit| unit.id == id && unit.seed == seed && unit.attack == attack)
     }
 
-    /// Whether it has a unit of that model.
+    /// Whether it has a unit of that model, or one that this model crafts for.
     pub fn needs(&self, id: &str, seed: u64) -> bool {
-        self.find(|unit| unit.id == id && unit.seed == seed).is_some()
+        let crafts = |unit: &Unit| unit.attack.split(':').any(|word| word == id);
+        self.find(|unit| unit.id == id && unit.seed == seed || crafts(unit)).is_some()
     }
 }
 

@@ -115,6 +115,11 @@ pub struct Attack {
     /// Branch that answers.
     #[serde(default)]
     pub answered_by: Branch,
+    /// Models of the suite whose main branch crafts, one trial each, named `name:id`; `"all"` stands for every one, the
+    /// answering model included (then the rows of all models are the matrix of who breaks whom). Left out: the answering
+    /// model alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crafted_by: Vec<String>,
 }
 
 impl Attack {
@@ -131,6 +136,26 @@ impl Attack {
             }
             goal => vec![(self.name.clone(), goal.clone())],
         }
+    }
+}
+
+impl Attack {
+    /// Whether one of its trials, or all of them together, has this name.
+    pub fn has_trial(&self, name: &str) -> bool {
+        let several = !self.crafted_by.is_empty() || self.method.forms().iter().any(|(kind, _)| kind.is_some());
+        let prefix = name.split_once(':').map(|(prefix, _)| prefix);
+        self.parts().iter().any(|(part, _)| part == name)
+            || self.name == name
+            || several && prefix == Some(self.name.as_str())
+    }
+
+    /// Ids of the models that craft for `model`, among all of the suite; `None` is the model itself.
+    pub fn crafters<'a>(&'a self, model: &str, all: impl Iterator<Item = &'a str> + Clone) -> Vec<Option<&'a str>> {
+        if self.crafted_by.is_empty() {
+            return vec![None];
+        }
+        let named = |id: &str| self.crafted_by.iter().any(|by| by == id || by == "all");
+        all.filter(|id| named(id)).map(|id| (id != model).then_some(id)).collect()
     }
 }
 

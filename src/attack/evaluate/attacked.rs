@@ -6,8 +6,8 @@ use crate::attack::AttackError;
 use crate::attack::aim::{Aim, Scene};
 use crate::attack::budget::{Budget, Schedule};
 use crate::attack::goal::Objective;
-use crate::attack::noise;
 use crate::attack::pgd::{Crafted, Job, Keep, craft};
+use crate::attack::{corruption, noise, patch, universal};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Distance, Encoder};
 use crate::suite::attack::{Distribution, Goal, Method, Side, Stop};
@@ -43,6 +43,8 @@ pub(super) struct Attacked {
     pub plain_byte_excess: f64,
     pub lowest: f32,
     pub highest: f32,
+    /// Pixels that moved although they lie outside the patch; `None`: there is no patch.
+    pub outside_patch: Option<usize>,
     /// Largest difference between the attack's loss and its recomputation, relative to `max(1, |loss|)`.
     pub loss_difference: f64,
 }
@@ -69,7 +71,15 @@ pub(super) fn attack_all(
     let crafted_by = input.crafter_embeddings.unwrap_or(answered);
     let (list, clean, clean_by_crafter) = match attack.side {
         Side::Query => (input.queries, answered.0, crafted_by.0),
-        Side::All => (input.gallery, answered.1, crafted_by.1),
+        Side::Gallery | Side::All => (input.gallery, answered.1, crafted_by.1),
+    };
+    let shared = match attack.method {
+        Method::Universal(spec) => {
+            let task = universal::Task { images: input.images, list, clean: clean_by_crafter, attack, budget: &budget };
+            let run = universal::Run { batch: input.batch_size, seed: input.seed, cancel: input.cancel };
+            Some(universal::Universal::craft(crafter, spec, &task, &run)?)
+        }
+        _ => None,
     };
     let aim = aim_at(input, attack, list, (clean_by_crafter, crafted_by.1));
     let quirks = match attack.goal {
@@ -87,15 +97,33 @@ pub(super) fn attack_all(
         let targets: Vec<Vec<usize>> = aimed.map(|i| aim.targets(i, attack.goal)).collect::<Result<_, _>>()?;
         let objective = aim.objective(first, &targets, attack.goal)?;
         let pixels = input.images.images(batch);
-        let crafted = match &schedule {
-            Some(schedule) => {
+        let crafted = match (attack.method, &schedule) {
+            (Method::Corruption(kinds), _) => {
+                let damaged = |(family, severity)| corruption::corrupt(&pixels, family, severity, input.seed, batch);
+                let adversarial = kinds.only().map_or_else(|| pixels.clone(), damaged);
+                untuned(crafter, adversarial, &objective, attack.goal)?
+            }
+            (Method::Universal(_), _) => {
+                let adversarial = match &shared {
+                    Some(shared) => shared.apply(&pixels, &budget, first)?,
+                    None => pixels.clone(),
+                };
+                untuned(crafter, adversarial, &objective, attack.goal)?
+            }
+            (Method::Patch(patch), _) => {
+                let named = (input.seed, attack.name, batch);
+                let (crafted, outside) = patch::craft(crafter, patch, &pixels, &objective, named, input.cancel)?;
+                tally.attacked.outside_patch = Some(tally.attacked.outside_patch.unwrap_or(0) + outside);
+                crafted
+            }
+            (_, Some(schedule)) => {
                 let (seed, name) = (input.seed, attack.name);
                 let (clean, budget, objective) = (&pixels, &budget, &objective);
                 let cancel = input.cancel;
                 let job = Job { clean, images: batch, budget, schedule, objective, seed, attack: name, cancel, keep };
                 craft(crafter, job)?
             }
-            None => {
+            (_, None) => {
                 let named = (input.seed, attack.name, attack.method.distribution());
                 add_noise(crafter, &pixels, batch, &budget, &objective, named)?
             }
@@ -160,6 +188,20 @@ pub(super) fn aim_at<'a>(
     })
 }
 
+/// What was made without looking at this image's loss: the loss is told, from the clean image's on.
+fn untuned(
+    crafter: &mut dyn Encoder,
+    adversarial: Images,
+    objective: &Objective,
+    goal: &Goal,
+) -> Result<Crafted, AttackError> {
+    let embeddings = crafter.embed(&adversarial)?;
+    let loss: Vec<f32> = (0..adversarial.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
+    // An untargeted loss is 0 at the clean image; others are not needed where nothing is searched for.
+    let start_loss = if goal.is_flat_at_clean() { vec![0.0; loss.len()] } else { loss.clone() };
+    Ok(Crafted { adversarial, embeddings, start_loss, loss, penultimate: None })
+}
+
 fn add_noise(
     crafter: &mut dyn Encoder,
     clean: &Images,
@@ -199,6 +241,7 @@ impl<'a> Tally<'a> {
             plain_byte_excess: f64::NEG_INFINITY,
             lowest: f32::INFINITY,
             highest: f32::NEG_INFINITY,
+            outside_patch: None,
             loss_difference: 0.0,
         };
         Self { input, budget: budget.clone(), attacked }

@@ -20,15 +20,29 @@ impl Places {
         let places: std::collections::HashMap<usize, usize> =
             input.gallery.iter().enumerate().map(|(place, &image)| (image, place)).collect();
         let own: Vec<Option<usize>> = input.queries.iter().map(|image| places.get(image).copied()).collect();
-        let attacked =
-            if attacks_all(input) { own.iter().flatten().copied().collect() } else { (0..own.len()).collect() };
+        let attacked = if attacks_gallery(input) {
+            vec![]
+        } else if attacks_all(input) {
+            own.iter().flatten().copied().collect()
+        } else {
+            (0..own.len()).collect()
+        };
         Self { own, attacked }
+    }
+
+    /// The attacked image that a query's outcome tells of: none where the queries stay clean.
+    pub fn attacked_of(&self, query: usize) -> Option<usize> {
+        self.attacked.get(query).copied()
     }
 
     /// Gallery images that each query can find.
     pub fn candidates(&self, gallery: usize) -> Vec<usize> {
         self.own.iter().map(|own| gallery - usize::from(own.is_some())).collect()
     }
+}
+
+fn attacks_gallery(input: &TrialInput<'_>) -> bool {
+    matches!(input.attack, Some(AttackInput { side: Side::Gallery, .. }))
 }
 
 fn attacks_all(input: &TrialInput<'_>) -> bool {
@@ -50,6 +64,7 @@ impl<'a> Sides<'a> {
             Some(attacked) if attacks_all(input) => {
                 (Cow::Owned(attacked.embeddings.select(&places.attacked)), &attacked.embeddings)
             }
+            Some(attacked) if attacks_gallery(input) => (Cow::Borrowed(input.query_embeddings), &attacked.embeddings),
             Some(attacked) => (Cow::Borrowed(&attacked.embeddings), input.gallery_embeddings),
             None => (Cow::Borrowed(input.query_embeddings), input.gallery_embeddings),
         };

@@ -19,7 +19,7 @@ impl TrialOutcome {
         row.method = attack.map_or("none".into(), |a| a.method.label());
         let candidate = super::ranked::part_of(input).is_some_and(RankingPart::perturbs_candidate);
         row.side = attack.map_or("none", |a| if candidate { "candidate" } else { side_word(a.side) }).into();
-        row.epsilon = attack.map_or("0".into(), |a| a.epsilon.to_string());
+        row.epsilon = attack.map_or("0".into(), |a| a.method.budget_in_words(a.epsilon));
         row.epsilon_pixels = attack.map_or(0.0, |a| a.epsilon.nominal(&spec.std));
         row.norm = attack.map_or("none".into(), |a| a.epsilon.norm().to_string());
         row.steps = attack.map_or(0, |a| a.method.steps() as u32);
@@ -47,6 +47,7 @@ impl TrialOutcome {
 fn side_word(side: Side) -> &'static str {
     match side {
         Side::Query => "query",
+        Side::Gallery => "gallery",
         Side::All => "all",
     }
 }

@@ -201,7 +201,9 @@ impl<'a> Trial<'a> {
         let crafted_by = input.crafter_embeddings.unwrap_or(answered);
         let (list, clean, own, places) = match attack.side {
             Side::Query => (input.queries, answered.0, crafted_by.0, places.to_vec()),
-            Side::All => (input.gallery, answered.1, crafted_by.1, (0..input.gallery.len()).map(Some).collect()),
+            Side::Gallery | Side::All => {
+                (input.gallery, answered.1, crafted_by.1, (0..input.gallery.len()).map(Some).collect())
+            }
         };
         let until = match (attack.side, attack.method.stop(), attack.method) {
             (Side::Query, Stop::Broken, _) => Until::Broken,

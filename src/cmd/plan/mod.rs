@@ -52,11 +52,11 @@ fn text(plan: &Plan) -> String {
             ModelSource::Recipe(recipe) => format!("{}, {} epochs", recipe.method.name(), recipe.epochs),
         };
         let _ = writeln!(out, "\n{} ({kind}), seeds {:?}", model.id, model.seeds);
-        for trial in plan.trials(&model.branches()) {
+        for trial in plan.trials(&model.id, &model.branches()) {
             let _ = writeln!(out, "  {}", trial_text(&trial));
         }
     }
-    let trials: usize = plan.models.iter().map(|m| plan.trials(&m.branches()).len() * m.seeds.len()).sum();
+    let trials: usize = plan.models.iter().map(|m| plan.trials(&m.id, &m.branches()).len() * m.seeds.len()).sum();
     let models: usize = plan.models.iter().map(|m| m.seeds.len()).sum();
     let _ = writeln!(out, "\n{models} models, {trials} trials");
     out
@@ -66,7 +66,7 @@ fn json(plan: &Plan) -> anyhow::Result<String> {
     let models: Vec<_> = plan
         .models
         .iter()
-        .map(|m| serde_json::json!({ "id": m.id, "seeds": m.seeds, "trials": plan.trials(&m.branches()) }))
+        .map(|m| serde_json::json!({ "id": m.id, "seeds": m.seeds, "trials": plan.trials(&m.id, &m.branches()) }))
         .collect();
     let value = serde_json::json!({ "suite": plan.name, "digest": plan.digest(), "models": models });
     Ok(serde_json::to_string_pretty(&value)? + "\n")

@@ -4,64 +4,90 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-macro_rules! families {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
-        /// One kind of damage.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum Corruption {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Corruption {
-            /// Every kind, in the order of reports.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The word in suites and tables.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-    };
+/// One kind of damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Corruption {
+    /// Normal noise.
+    GaussianNoise,
+    /// Too few photons: Poisson noise.
+    ShotNoise,
+    /// Values that are black or white: salt and pepper.
+    ImpulseNoise,
+    /// Normal noise in proportion to the value.
+    SpeckleNoise,
+    /// A Gaussian kernel.
+    GaussianBlur,
+    /// A disc.
+    DefocusBlur,
+    /// A trail in one direction.
+    MotionBlur,
+    /// The camera moved towards the object.
+    ZoomBlur,
+    /// Plasma clouds in front.
+    Fog,
+    /// Flakes with trails, and a pale picture behind them.
+    Snow,
+    /// Ice crystals on the lens. The original pastes photographs of frost; here the crystals are ridges of plasma.
+    Frost,
+    /// More light.
+    Brightness,
+    /// Less contrast.
+    Contrast,
+    /// Less or more colour.
+    Saturate,
+    /// Fewer, larger pixels.
+    Pixelate,
+    /// Small bends and a crooked frame.
+    Elastic,
+    /// JPEG at a low quality.
+    Jpeg,
 }
 
-families! {
-    /// Normal noise.
-    GaussianNoise = "gaussian-noise",
-    /// Too few photons: Poisson noise.
-    ShotNoise = "shot-noise",
-    /// Values that are black or white: salt and pepper.
-    ImpulseNoise = "impulse-noise",
-    /// Normal noise in proportion to the value.
-    SpeckleNoise = "speckle-noise",
-    /// A Gaussian kernel.
-    GaussianBlur = "gaussian-blur",
-    /// A disc.
-    DefocusBlur = "defocus-blur",
-    /// A trail in one direction.
-    MotionBlur = "motion-blur",
-    /// The camera moved towards the object.
-    ZoomBlur = "zoom-blur",
-    /// Plasma clouds in front.
-    Fog = "fog",
-    /// Flakes with trails, and a pale picture behind them.
-    Snow = "snow",
-    /// Ice crystals on the lens. The original pastes photographs of frost; here the crystals are ridges of plasma.
-    Frost = "frost",
-    /// More light.
-    Brightness = "brightness",
-    /// Less contrast.
-    Contrast = "contrast",
-    /// Less or more colour.
-    Saturate = "saturate",
-    /// Fewer, larger pixels.
-    Pixelate = "pixelate",
-    /// Small bends and a crooked frame.
-    Elastic = "elastic",
-    /// JPEG at a low quality.
-    Jpeg = "jpeg",
+impl Corruption {
+    /// Every kind, in the order of reports.
+    pub const ALL: &'static [Self] = &[
+        Self::GaussianNoise,
+        Self::ShotNoise,
+        Self::ImpulseNoise,
+        Self::SpeckleNoise,
+        Self::GaussianBlur,
+        Self::DefocusBlur,
+        Self::MotionBlur,
+        Self::ZoomBlur,
+        Self::Fog,
+        Self::Snow,
+        Self::Frost,
+        Self::Brightness,
+        Self::Contrast,
+        Self::Saturate,
+        Self::Pixelate,
+        Self::Elastic,
+        Self::Jpeg,
+    ];
+
+    /// The word in suites and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::GaussianNoise => "gaussian-noise",
+            Self::ShotNoise => "shot-noise",
+            Self::ImpulseNoise => "impulse-noise",
+            Self::SpeckleNoise => "speckle-noise",
+            Self::GaussianBlur => "gaussian-blur",
+            Self::DefocusBlur => "defocus-blur",
+            Self::MotionBlur => "motion-blur",
+            Self::ZoomBlur => "zoom-blur",
+            Self::Fog => "fog",
+            Self::Snow => "snow",
+            Self::Frost => "frost",
+            Self::Brightness => "brightness",
+            Self::Contrast => "contrast",
+            Self::Saturate => "saturate",
+            Self::Pixelate => "pixelate",
+            Self::Elastic => "elastic",
+            Self::Jpeg => "jpeg",
+        }
+    }
 }
 
 impl fmt::Display for Corruption {
@@ -69,6 +95,9 @@ impl fmt::Display for Corruption {
         f.write_str(self.word())
     }
 }
+
+/// The budget, in words, of the row that is the mean over all kinds and severities.
+pub const CORRUPTION_MEAN: &str = "mean";
 
 /// Which kinds at which severities; in TOML `method.corruption = {}` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +116,19 @@ impl Default for Corruptions {
 }
 
 impl Corruptions {
+    /// Every kind at every severity, kind by kind.
+    pub fn each(&self) -> impl Iterator<Item = (Corruption, u8)> {
+        self.families.iter().flat_map(|family| self.severities.iter().map(|severity| (*family, *severity)))
+    }
+
+    /// The kind and severity of a single trial; `None` if there are several.
+    pub fn only(&self) -> Option<(Corruption, u8)> {
+        match (&self.families[..], &self.severities[..]) {
+            ([family], [severity]) => Some((*family, *severity)),
+            _ => None,
+        }
+    }
+
     /// Every mistake.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

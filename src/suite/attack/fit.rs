@@ -22,6 +22,15 @@ pub fn method_problems(method: &Method, goal: &Goal, side: Side) -> Vec<String> 
         Method::Apgd { warm_start: true, stop: Stop::Never, .. } => {
             problems.push("warm_start = true carries broken queries to larger radii; add stop = \"broken\"".into())
         }
+        Method::Corruption(kinds) => {
+            problems.extend(kinds.problems());
+            problems.extend(aimless_problems("corruption", goal));
+        }
+        Method::Patch(patch) => problems.extend(patch.problems()),
+        Method::Universal(universal) => {
+            problems.extend(universal.problems());
+            problems.extend(aimless_problems("universal", goal));
+        }
         Method::Momentum { decay, .. } if !(decay.is_finite() && *decay >= 0.0) => {
             problems.push(format!("decay = {decay} must be a number of at least 0"));
         }
@@ -31,6 +40,12 @@ pub fn method_problems(method: &Method, goal: &Goal, side: Side) -> Vec<String> 
         ranking_problems(depth, goal, side, &mut problems);
     }
     problems
+}
+
+/// Methods that know no target want the goal that has none.
+fn aimless_problems(method: &str, goal: &Goal) -> Option<String> {
+    let fits = matches!(goal, Goal::Untargeted {});
+    (!fits).then(|| format!("method {method} aims at no image; write goal.untargeted = {{}} instead of {goal}"))
 }
 
 fn radius_problems(method: &Method, problems: &mut Vec<String>) {
@@ -63,6 +78,8 @@ fn same_size(radii: &[Epsilon], size: impl Fn(&Epsilon) -> f64) -> Option<(&Epsi
 fn count_problems(method: &Method, problems: &mut Vec<String>) {
     let steps = match method {
         Method::Pgd { steps, .. } | Method::Momentum { steps, .. } | Method::Apgd { steps, .. } => Some(*steps),
+        Method::Patch(patch) => Some(patch.steps),
+        Method::Universal(universal) => Some(universal.steps),
         _ => None,
     };
     let queries = match method {
@@ -70,7 +87,7 @@ fn count_problems(method: &Method, problems: &mut Vec<String>) {
         Method::Nes(estimation) | Method::Spsa(estimation) => Some(estimation.queries),
         _ => None,
     };
-    let restarts = !matches!(method, Method::None {} | Method::Noise { .. });
+    let restarts = !matches!(method, Method::None {} | Method::Noise { .. } | Method::Corruption(_));
     let counts = [
         ("steps", steps, 100_000),
         ("queries", queries, 1_000_000),

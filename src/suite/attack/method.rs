@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EpsilonList;
+use super::{Corruptions, EpsilonList, Patch, Universal};
 use crate::units::{Epsilon, PixelAmount};
 
 /// Where the first iterate lies.
@@ -234,6 +234,18 @@ pub enum Method {
         #[serde(default = "broken", skip_serializing_if = "Stop::is_broken")]
         stop: Stop,
     },
+    /// Damage without an attacker: one trial for each kind and severity. Hendrycks & Dietterich 2019, arXiv:1903.12261.
+    Corruption(Corruptions),
+    /// A square of pixels that may be anything, the rest untouched. Brown et al. 2017, arXiv:1712.09665, one for each image.
+    Patch(Patch),
+    /// One perturbation for all images, made with some of them and measured on others.
+    Universal(Universal),
+}
+
+/// The radius of what may turn any pixel into any other.
+fn whole_range() -> &'static [Epsilon] {
+    static WHOLE: std::sync::OnceLock<[Epsilon; 1]> = std::sync::OnceLock::new();
+    WHOLE.get_or_init(|| [Epsilon::Pixels("1".parse().expect("1 is an amount in [0, 1]"))])
 }
 
 fn one() -> usize {
@@ -279,6 +291,9 @@ impl Method {
             Self::Noise { distribution: Distribution::Uniform, .. } => "noise",
             Self::Noise { distribution: Distribution::Gaussian, .. } => "gaussian-noise",
             Self::Auto { .. } => "auto",
+            Self::Corruption(_) => "corruption",
+            Self::Patch(_) => "patch",
+            Self::Universal(_) => "universal",
         }
     }
 
@@ -300,6 +315,7 @@ impl Method {
     pub fn stop(&self) -> Stop {
         match self {
             Self::None {} | Self::Fgsm { .. } | Self::Noise { .. } => Stop::Never,
+            Self::Corruption(_) | Self::Patch(_) | Self::Universal(_) => Stop::Never,
             Self::Pgd { stop, .. }
             | Self::Momentum { stop, .. }
             | Self::Apgd { stop, .. }
@@ -352,6 +368,34 @@ impl Method {
             | Self::Noise { epsilon, .. }
             | Self::Auto { epsilon, .. } => &epsilon.0,
             Self::Nes(estimation) | Self::Spsa(estimation) => &estimation.epsilon.0,
+            Self::Universal(universal) => &universal.epsilon.0,
+            Self::Corruption(_) | Self::Patch(_) => whole_range(),
+        }
+    }
+
+    /// The budget as tables show it: the radius, or what takes its place.
+    pub fn budget_in_words(&self, epsilon: &Epsilon) -> String {
+        match self {
+            Self::Corruption(kinds) => match kinds.only() {
+                Some((_, severity)) => format!("severity {severity}"),
+                None => "all severities".into(),
+            },
+            Self::Patch(patch) => format!("patch {}", patch.size),
+            _ => epsilon.to_string(),
+        }
+    }
+
+    /// Every form that is a trial of its own, but for radii: the kind that belongs to the trial's name, and the method.
+    pub fn forms(&self) -> Vec<(Option<&'static str>, Self)> {
+        match self {
+            Self::Corruption(kinds) => kinds
+                .each()
+                .map(|(family, severity)| {
+                    let one = Corruptions { families: vec![family], severities: vec![severity] };
+                    (Some(family.word()), Self::Corruption(one))
+                })
+                .collect(),
+            other => vec![(None, other.clone())],
         }
     }
 
@@ -368,6 +412,8 @@ impl Method {
             | Self::Noise { epsilon, .. }
             | Self::Auto { epsilon, .. } => *epsilon = EpsilonList(radii),
             Self::Nes(estimation) | Self::Spsa(estimation) => estimation.epsilon = EpsilonList(radii),
+            Self::Universal(universal) => universal.epsilon = EpsilonList(radii),
+            Self::Corruption(_) | Self::Patch(_) => {}
         }
         method
     }
@@ -379,13 +425,18 @@ impl Method {
             Self::Fgsm { .. } => 1,
             Self::Pgd { steps, .. } | Self::Momentum { steps, .. } | Self::Apgd { steps, .. } => *steps,
             Self::Nes(estimation) | Self::Spsa(estimation) => estimation.steps(),
+            Self::Patch(patch) => patch.steps,
+            Self::Universal(universal) => universal.steps,
+            Self::Corruption(_) => 0,
         }
     }
 
     /// Gradients and forward passes that it takes at most for one query at one radius, all runs together.
     pub fn looks(&self) -> (usize, usize) {
         match self {
-            Self::None {} | Self::Noise { .. } => (0, 0),
+            Self::None {} | Self::Noise { .. } | Self::Corruption(_) => (0, 0),
+            // A step is a batch of training images; shared by all, it is a few gradients for each at most.
+            Self::Universal(universal) => (universal.steps.div_ceil(4).min(universal.steps), 0),
             Self::Auto { .. } => (3 * (AUTO_STEPS + 1), AUTO_QUERIES),
             other if other.needs_gradient() => (other.steps() * other.restarts(), 0),
             other => (0, other.queries() * other.restarts()),
@@ -396,6 +447,8 @@ impl Method {
     pub fn needs_gradient(&self) -> bool {
         match self {
             Self::None {} | Self::Noise { .. } | Self::Square { .. } | Self::Nes(_) | Self::Spsa(_) => false,
+            Self::Corruption(_) => false,
+            Self::Patch(_) | Self::Universal(_) => true,
             Self::Fgsm { .. } | Self::Pgd { .. } | Self::Momentum { .. } | Self::Apgd { .. } | Self::Auto { .. } => {
                 true
             }
@@ -423,8 +476,8 @@ impl Method {
             | Self::Apgd { restarts, .. }
             | Self::Square { restarts, .. } => *restarts,
             Self::Nes(estimation) | Self::Spsa(estimation) => estimation.restarts,
-            Self::Fgsm { .. } | Self::Auto { .. } => 1,
-            Self::None {} | Self::Noise { .. } => 0,
+            Self::Fgsm { .. } | Self::Auto { .. } | Self::Patch(_) | Self::Universal(_) => 1,
+            Self::None {} | Self::Noise { .. } | Self::Corruption(_) => 0,
         }
     }
 }

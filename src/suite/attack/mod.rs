@@ -1,6 +1,7 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
+mod common;
 mod corruption;
 mod fit;
 mod goal;
@@ -10,7 +11,8 @@ mod robrank;
 mod side;
 
 pub use branch::Branch;
-pub use corruption::{Corruption, Corruptions};
+pub use common::{Patch, PatchPlace, Universal};
+pub use corruption::{CORRUPTION_MEAN, Corruption, Corruptions};
 pub use fit::method_problems;
 pub use goal::{Goal, TargetChoice, TargetLoss};
 pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Method, RandomStart, Stop};

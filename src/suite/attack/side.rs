@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Side {
     /// The query; the gallery stays clean and the query's own clean image is left out by index.
     Query,
+    /// The gallery: every image of it is attacked, the queries stay clean. A query's own attacked image is left out by index.
+    Gallery,
     /// Query and gallery are the same attacked set (the paper's protocol).
     All,
 }
