@@ -39,7 +39,10 @@ fn metrics_of(rows: &[&Measurement], wanted: &impl Fn(Metric) -> bool) -> Vec<Me
         let mut own: Vec<Metric> = row.recall.iter().map(|r| Metric::RecallAt(r.k)).collect();
         own.extend(row.success.map(|_| Metric::Success));
         own.extend(row.shift.map(|_| Metric::Shift));
-        own.extend(row.metrics.iter().map(|m| m.metric));
+        // A folder that is read again has them in another order than the suite.
+        let mut further: Vec<Metric> = row.metrics.iter().map(|m| m.metric).collect();
+        further.sort();
+        own.extend(further);
         for metric in own.into_iter().filter(|metric| wanted(*metric)) {
             if !metrics.contains(&metric) {
                 metrics.push(metric);

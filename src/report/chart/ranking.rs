@@ -53,6 +53,8 @@ pub(super) fn ers_rows(material: &Material<'_>) -> (Vec<(String, usize)>, Vec<Do
             metrics.push(found.metric);
         }
     }
+    // A folder that is read again has them in another order than the run.
+    metrics.sort();
     let value = |rows: &[&Measurement], metric: Metric| {
         let get = |m: &Measurement| m.metrics.iter().find(|e| e.metric == metric).and_then(|e| e.estimate);
         seed_mean(rows, metric.about().range, get).map(|mean| mean.value)
