@@ -12,16 +12,18 @@ use crate::suite::attack::CORRUPTION_MEAN;
 /// Adds the rows, each behind the last of its parts. Parts that failed, or that do not have the same queries, make none.
 pub fn add_rows(run: &mut Run) {
     let mut added: Vec<(usize, Measurement, Vec<QueryOutcome>)> = Vec::new();
+    let mut by_trial: ByTrial<'_> = BTreeMap::new();
+    run.queries.iter().for_each(|outcome| by_trial.entry(&outcome.trial).or_default().push(outcome));
     for rows in groups(run, |m| (m.method != "none" && !m.is_transfer() && !m.is_part_of_mean()).then(|| worst_key(m)))
     {
         let branches: std::collections::BTreeSet<&str> =
             rows.iter().map(|&row| run.measurements[row].crafted_on.as_str()).collect();
         if branches.len() > 1 && branches.len() == rows.len() {
-            added.extend(worst_of(run, &rows));
+            added.extend(worst_of(run, &by_trial, &rows));
         }
     }
     for rows in groups(run, |m| m.is_part_of_mean().then(|| mean_key(m))) {
-        added.extend(mean_of(run, &rows));
+        added.extend(mean_of(run, &by_trial, &rows));
     }
     // From behind, so that places stay what they were.
     added.sort_by_key(|row| std::cmp::Reverse(row.0));
@@ -32,6 +34,9 @@ pub fn add_rows(run: &mut Run) {
 }
 
 type Key = Vec<String>;
+
+/// Outcomes by the key of their trial.
+type ByTrial<'r> = BTreeMap<&'r str, Vec<&'r QueryOutcome>>;
 
 fn worst_key(m: &Measurement) -> Key {
     [&m.dataset, &m.model, &m.attack, &m.epsilon, &m.side, &m.goal, &m.method, &m.answered_by]
@@ -63,10 +68,9 @@ fn groups(run: &Run, key: impl Fn(&Measurement) -> Option<Key>) -> Vec<Vec<usize
 }
 
 /// Outcomes of each row, in one order of queries; `None` if the queries differ.
-fn outcomes<'r>(run: &'r Run, rows: &[usize]) -> Option<Vec<Vec<&'r QueryOutcome>>> {
+fn outcomes<'r>(run: &Run, by_trial: &ByTrial<'r>, rows: &[usize]) -> Option<Vec<Vec<&'r QueryOutcome>>> {
     let of = |row: &usize| {
-        let trial = &run.measurements[*row].trial;
-        let mut list: Vec<&QueryOutcome> = run.queries.iter().filter(|outcome| outcome.trial == *trial).collect();
+        let mut list = by_trial.get(run.measurements[*row].trial.as_str()).cloned().unwrap_or_default();
         list.sort_by_key(|outcome| outcome.query);
         list
     };
@@ -110,8 +114,8 @@ fn failed_of(parts: &[&Measurement]) -> Vec<Check> {
 }
 
 /// Each query's outcome under the branch that threw it back farthest.
-fn worst_of(run: &Run, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
-    let lists = outcomes(run, rows)?;
+fn worst_of(run: &Run, by_trial: &ByTrial<'_>, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
+    let lists = outcomes(run, by_trial, rows)?;
     let mut row = blank(run, rows, "worst-branch");
     row.crafted_on = "worst".into();
     let worst = |i: usize| {
@@ -138,8 +142,8 @@ fn worst_of(run: &Run, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryO
 }
 
 /// The mean over kinds and severities of each query's hits.
-fn mean_of(run: &Run, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
-    let lists = outcomes(run, rows)?;
+fn mean_of(run: &Run, by_trial: &ByTrial<'_>, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
+    let lists = outcomes(run, by_trial, rows)?;
     let mut row = blank(run, rows, "corruption-mean");
     row.attack = row.attack.split_once(':').map_or(row.attack.clone(), |(attack, _)| attack.to_string());
     row.epsilon = CORRUPTION_MEAN.into();

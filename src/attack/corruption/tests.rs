@@ -10,7 +10,7 @@ struct Expected {
     results: std::collections::BTreeMap<Corruption, Vec<f32>>,
 }
 
-/// Made by `tests/data/corruptions/make.py` with scipy, Pillow and colorsys.
+/// Made by `tests/data/corruptions/make.py` with scipy, numpy and colorsys.
 #[test]
 fn corruptions_without_chance_are_what_other_libraries_compute() {
     let expected: Expected =
@@ -48,8 +48,8 @@ fn change(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn damage_grows_with_severity_where_it_is_measured_in_pixels() {
-    // Saturation goes both ways, and bends are measured in shape, not in pixels.
-    let other = [Corruption::Saturate, Corruption::Elastic, Corruption::Snow];
+    // Saturation goes both ways, bends are measured in shape, not in pixels, and ice is laid over a picture that darkens.
+    let other = [Corruption::Saturate, Corruption::Elastic, Corruption::Snow, Corruption::Frost];
     for side in [24, 64, 112] {
         let clean = pictures(side, 4);
         for family in Corruption::ALL.iter().filter(|family| !other.contains(family)) {

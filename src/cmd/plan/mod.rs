@@ -33,12 +33,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn trial_text(trial: &TrialSpec) -> String {
     match (trial.epsilon(), &trial.goal) {
         (Some(epsilon), Some(goal)) => {
-            format!(
-                "{}: {goal} by {} at {epsilon}, crafted on {}",
-                trial.attack,
-                trial.method.label(),
-                trial.crafted_on
-            )
+            let (method, budget) = (trial.method.label(), trial.method.budget_in_words(epsilon));
+            let by = trial.crafted_by.as_ref().map(|id| format!(" of {id}")).unwrap_or_default();
+            format!("{}: {goal} by {method} at {budget}, crafted on {}{by}", trial.attack, trial.crafted_on)
         }
         _ => trial.attack.clone(),
     }

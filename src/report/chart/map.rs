@@ -66,7 +66,7 @@ fn draw(area: &Area<'_>, (left, top): (i32, i32), panel: &MapPanel) -> Result<()
     let (x, y) = (range(|p| p.0), range(|p| p.1));
     let (corner, far) = ((left + LEFT, top + TOP), (left + LEFT + SIDE, top + TOP + SIDE));
     text(area, (corner.0, top + TOP - 30), &shorten(&panel.title, 52), style(13, INK, HPos::Left))?;
-    text(area, (corner.0, top + TOP - 12), &shorten(&panel.axes, 60), style(11, INK, HPos::Left))?;
+    text(area, (corner.0, top + TOP - 12), &shorten(&panel.axes, 68), style(11, INK, HPos::Left))?;
     for (from, to) in
         [(corner, (far.0, corner.1)), ((far.0, corner.1), far), (far, (corner.0, far.1)), ((corner.0, far.1), corner)]
     {

@@ -70,7 +70,7 @@ pub(super) fn map_panels(material: &Material<'_>) -> Vec<MapPanel> {
             title: format!("{}{under}", view.model),
             style,
             axes: format!(
-                "axes: {x:.0} % and {y:.0} % of the variance; {} of {} images, {} queries",
+                "{x:.0} % and {y:.0} % of the variance; {} of {} images, {} queries",
                 gallery.points.len(),
                 gallery.images,
                 arrows.len()

@@ -2,7 +2,7 @@
 
     python tests/data/corruptions/make.py
 
-Written with numpy 2, scipy 1.16 (gaussian_filter, map_coordinates), Pillow 12 (BOX) and colorsys. The picture is 16 x 16,
+Written with numpy 2, scipy 1.16 (gaussian_filter, map_coordinates) and colorsys. The picture is 16 x 16,
 below 32 px, so amounts are CIFAR-10-C's and lengths half of it.
 """
 
@@ -11,7 +11,6 @@ import json
 import pathlib
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 SIDE, SEVERITY = 16, 5
@@ -32,10 +31,6 @@ def zoomed(plane, zoom):
     return map_coordinates(plane, np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
 
 
-def box(plane, side):
-    return np.asarray(Image.fromarray(plane.astype(np.float32), mode="F").resize((side, side), Image.BOX))
-
-
 zooms = [1 + 0.01 * i for i in range(26)]
 mean = x.mean(axis=(1, 2), keepdims=True)
 results = {
@@ -44,7 +39,6 @@ results = {
     "brightness": hsv(lambda h, s, v: (h, s, min(v + 0.3, 1))),
     "saturate": hsv(lambda h, s, v: (h, min(s * 2.5 + 0.2, 1), v)),
     "contrast": (x - mean) * 0.15 + mean,
-    "pixelate": np.stack([box(box(p, int(SIDE * 0.65)), SIDE) for p in x]),
 }
 document = {
     "side": SIDE,
