@@ -1,7 +1,6 @@
 //! What an attack is, as a suite says it: side × goal × method × budget × branch. Closed enums, no strings.
 
 mod branch;
-mod common;
 mod corruption;
 mod fit;
 mod goal;
@@ -9,9 +8,9 @@ mod method;
 mod radii;
 mod robrank;
 mod side;
+mod universal;
 
 pub use branch::Branch;
-pub use common::{Patch, PatchPlace, Universal};
 pub use corruption::{CORRUPTION_MEAN, Corruption, Corruptions};
 pub use fit::method_problems;
 pub use goal::{Goal, TargetChoice, TargetLoss};
@@ -19,3 +18,4 @@ pub use method::{AUTO_QUERIES, AUTO_STEPS, Access, Distribution, Estimation, Met
 pub use radii::EpsilonList;
 pub use robrank::{RankingPart, ResolvedQuirks, Robrank, RobrankQuirks};
 pub use side::Side;
+pub use universal::{Patch, PatchPlace, Universal};
