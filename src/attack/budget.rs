@@ -286,7 +286,7 @@ mod tests {
         let moved = [12.0, 10.6, 10.9, 9.4].map(|v: f32| v / 255.0);
         assert_eq!(budget.to_bytes_inside(&moved, &[10, 10, 10, 10]), [12, 10, 10, 10]);
         assert_eq!(budget.to_bytes_inside(&[10.9 / 255.0; 4], &[10; 4]), [11; 4]);
-        assert_eq!(budget.excess(&[0.5, 0.5], &[0.5, 0.5 + 2.0 / 255.0]).abs() < 1e-7, true);
+        assert!(budget.excess(&[0.5, 0.5], &[0.5, 0.5 + 2.0 / 255.0]).abs() < 1e-7);
         assert!((budget.rounding_factor(48) - 48f64.sqrt()).abs() < 1e-12);
     }
 

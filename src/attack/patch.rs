@@ -130,8 +130,8 @@ mod tests {
         for (i, image) in [7, 8].into_iter().enumerate() {
             let square = Square::of(&spec, [6, 6], (3, "a"), image);
             assert_eq!(square.side, 3);
-            for at in 0..72 {
-                let wanted = match (square.covers(at / 6 % 6, at % 6), weight[at] > 0.0) {
+            for (at, weight) in weight.iter().enumerate().take(72) {
+                let wanted = match (square.covers(at / 6 % 6, at % 6), *weight > 0.0) {
                     (false, _) => 0.5,
                     (true, up) => f32::from(u8::from(up)),
                 };

@@ -227,12 +227,12 @@ impl Running<'_> {
             candidates.iter().zip(judged).for_each(|(&i, judged)| broken[i] = judged);
         }
         let mut free = Vec::new();
-        for i in 0..self.places.len() {
+        for (i, broken) in broken.into_iter().enumerate() {
             let Some(mut place) = self.places[i].take() else { continue };
-            if self.goes_on(&mut place, &looked, i, broken[i])? {
+            if self.goes_on(&mut place, &looked, i, broken)? {
                 self.places[i] = Some(place);
             } else {
-                let gone = self.leg.last || (broken[i] && self.leg.until == Until::Broken);
+                let gone = self.leg.last || (broken && self.leg.until == Until::Broken);
                 self.search.observer.advance(u64::from(gone));
                 free.push(i);
             }

@@ -32,9 +32,12 @@ fn xml(text: &str) -> String {
     out
 }
 
+/// A test case: its name, what went wrong, what it says.
+type Case<'a> = (String, Option<&'a Finding>, String);
+
 /// JUnit XML: one suite for each question, one case for each metric; findings that are no metric's are cases of their own.
 pub fn junit(j: &Judgement) -> String {
-    let mut suites: BTreeMap<&str, Vec<(String, Option<&Finding>, String)>> = BTreeMap::new();
+    let mut suites: BTreeMap<&str, Vec<Case<'_>>> = BTreeMap::new();
     let of = |place: &str, metric| {
         j.findings.iter().find(|f| f.place == place && f.metric == Some(metric) && f.kind == Kind::Drift)
     };

@@ -1,6 +1,7 @@
 //! `mdprop check` and `mdprop compare` on a million per-query rows, and the start of the program: wall time and peak memory of
 //! the program itself. `cargo bench --bench check`; numbers in docs/drift.md.
 #![allow(missing_docs)]
+#![allow(clippy::print_stdout, reason = "a bench talks to its user")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -22,6 +22,7 @@ mod reports;
 mod repository;
 mod retrieval;
 mod setup;
+#[cfg(feature = "train")]
 mod shards;
 mod strength;
 mod suite_format;

@@ -31,6 +31,9 @@ pub(super) fn is_search(attack: &AttackInput<'_>, std: &[f32]) -> Result<bool, A
     Ok(route.is_some() || matches!(attack.method, Method::Auto { .. }))
 }
 
+/// Where the walks of one stage ended, for each image that is to go on from there.
+type Ends = Vec<Option<Vec<f32>>>;
+
 /// One search of the trial.
 struct Stage {
     /// In the record, if an ensemble says who broke a query.
@@ -305,7 +308,7 @@ impl<'a> Trial<'a> {
         crafter: &mut dyn Encoder,
         radius: &Radius<'_>,
         (cohort, open): (&[usize], &[usize]),
-        (ends, evaluations): (&mut [Vec<Option<Vec<f32>>>], &mut [usize]),
+        (ends, evaluations): (&mut [Ends], &mut [usize]),
     ) -> Result<Vec<(Found, usize)>, AttackError> {
         let input = &self.inputs[0];
         if radius.budget.is_zero() {

@@ -100,10 +100,10 @@ fn grid(region: &Region, stream: &mut Stream) -> Vec<f32> {
         let eta = eta(side, rng::below(stream, 2) == 1);
         for channel in 0..c {
             let sign = f64::from(coin(stream));
-            for i in 0..side * side {
+            for (i, eta) in eta.iter().enumerate() {
                 let row = top + tile / columns * side + i / side;
                 let column = left + tile % columns * side + i % side;
-                change[(channel * h + row) * w + column] = sign * eta[i];
+                change[(channel * h + row) * w + column] = sign * eta;
             }
         }
     }
