@@ -26,6 +26,8 @@ mod setup;
 mod shards;
 mod strength;
 mod suite_format;
+#[cfg(feature = "train")]
+mod tutorial;
 mod verify;
 
 /// The program, to be run in the repository's root.
