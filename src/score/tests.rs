@@ -7,7 +7,7 @@ use crate::metric::neighbors::Distance;
 use crate::rng;
 
 fn all_metrics() -> Vec<Metric> {
-    Metric::all().into_iter().filter(|m| !matches!(m.scope(), Scope::Attack | Scope::Suite)).collect()
+    Metric::all().into_iter().filter(|m| !matches!(m.scope(), Scope::Attack | Scope::Robrank | Scope::Suite)).collect()
 }
 
 /// Normal clusters; labels 10, 17, 24 ... so that they are not contiguous.
