@@ -179,7 +179,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Resolves a search that signed steps in the attack graph can do: FGSM and PGD in the L∞ norm. `None` for every other
-    /// method; see [`routes`](super::route::routes).
+    /// method; see `attack::route`.
     ///
     /// An untargeted goal has a zero gradient at the clean image and starts uniformly there, FGSM included.
     ///

@@ -1,4 +1,4 @@
-//! What the attacker wants, as numbers: targets and weights of the loss that [`Descent`](crate::encoder::Descent)
+//! What the attacker wants, as numbers: targets and weights of the loss that [`Descent`]
 //! minimises.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Walks of many queries in a fixed number of places of the model's batch.
 //!
 //! A [`Leg`] is one search that every query of a list makes. Each place of the batch holds one query's
-//! [`Walk`](super::walk::Walk); one evaluation shows all of them where they stand. Who is through leaves its place to the
+//! [`Walk`]; one evaluation shows all of them where they stand. Who is through leaves its place to the
 //! next query of the same row, and when nobody waits the batch shrinks. A query keeps its row (see
 //! [`Encoder::pass_size`]) and losses are per sample, so nothing that decides its numbers depends on who else is searched:
 //! leaving broken queries alone changes the time and nothing else.

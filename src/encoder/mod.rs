@@ -35,7 +35,7 @@ pub struct EncoderSpec {
 /// A search for small losses: where it starts, where it may go, and what it minimises.
 ///
 /// Every goal is a choice of a head, targets and weights: towards one image (weight 1), towards T at once (1/T each),
-/// away from the clean embedding (−1), and so on; see [`LossHead`](crate::onnx::LossHead).
+/// away from the clean embedding (−1), and so on; see [`LossHead`].
 #[derive(Debug, Clone)]
 pub struct Descent<'a> {
     /// What is minimised, for each of the `n` samples.

@@ -1,7 +1,7 @@
 //! Damage without an attacker: noise, blur, weather, colour, geometry and compression at five severities.
 //!
 //! Families, formulas and severities are those of ImageNet-C (224 px) and CIFAR-10-C (32 px), Hendrycks & Dietterich 2019,
-//! arXiv:1903.12261; how sizes in between get theirs is in [`severity`]. Two families of the original are missing (glass
+//! arXiv:1903.12261; how sizes in between get theirs is in `severity`. Two families of the original are missing (glass
 //! blur and spatter), and frost is drawn instead of photographed. As there, the result is a picture of 8 bits.
 //!
 //! Every draw is named by (suite seed, family, data-set index): the same for all models, and the same noise at every
