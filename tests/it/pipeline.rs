@@ -101,8 +101,10 @@ fn a_run_leaves_tables_charts_and_a_report() {
 #[test]
 fn every_planned_trial_is_measured_without_error() {
     let run = finished().read();
-    // standard: clean, 3 radii, 1 (no aux branch), 1; mdprop has one more, crafted on aux1
-    assert_eq!(run.measurements.len(), 6 + 7);
+    // standard: clean, 3 radii, 1 (no aux branch), 1; mdprop has one more, crafted on aux1, and so the worst of both
+    assert_eq!(run.measurements.len(), 6 + 8);
+    let mut worst = run.measurements.iter().filter(|m| m.crafted_on == "worst");
+    assert!(worst.next().is_some_and(|m| m.attack == "multi-target-all") && worst.next().is_none());
     for m in &run.measurements {
         assert_eq!(m.error, None);
         assert!(m.queries > 50 && m.queries == m.queries_available, "{m:?}");
@@ -151,7 +153,8 @@ fn attacks_stay_within_their_budget_and_hurt() {
 #[test]
 fn no_soundness_check_fails() {
     for m in finished().read().measurements {
-        assert!(m.checks.len() >= 3, "{}: {:?}", m.attack, m.checks);
+        // What is counted from other rows has its checks there.
+        assert!(m.crafted_on == "worst" || m.checks.len() >= 3, "{}: {:?}", m.attack, m.checks);
         for check in &m.checks {
             assert!(check.passed, "{} {} {}: {}", m.model, m.attack, check.name, check.detail);
         }
