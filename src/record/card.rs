@@ -114,6 +114,10 @@ impl ArtefactCard {
             Err(source) => return Err(CardError::Read { path, source }),
         };
         let card: Self = serde_json::from_slice(&bytes).map_err(|source| CardError::Format { path, source })?;
+        if card.files.iter().all(|file| file.branch != Branch::Main) {
+            let source = serde::de::Error::custom("it names no file of the branch `main`");
+            return Err(CardError::Format { path: folder.join(CARD), source });
+        }
         for file in &card.files {
             let path = folder.join(&file.file);
             let got = Digest::of_file(&path).map_err(|source| CardError::Read { path: path.clone(), source })?;
@@ -161,6 +165,15 @@ mod tests {
                 parity: Parity { images: 1, max_abs_difference: 0.0, min_cosine: 1.0 },
             }],
         }
+    }
+
+    #[test]
+    fn a_card_without_the_main_branch_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = ArtefactCard { files: vec![], ..card(folder.path()) };
+        card.write(folder.path()).unwrap();
+        let error = ArtefactCard::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no file of the branch `main`") && error.contains("remove the folder"), "{error}");
     }
 
     #[test]

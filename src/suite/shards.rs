@@ -165,6 +165,11 @@ impl Part {
         self.find(|unit| unit.id == id && unit.seed == seed && unit.attack == attack)
     }
 
+    /// Whether it has a unit of that model.
+    pub fn owns(&self, id: &str, seed: u64) -> bool {
+        self.find(|unit| unit.id == id && unit.seed == seed).is_some()
+    }
+
     /// Whether it has a unit of that model, or one that this model crafts for.
     pub fn needs(&self, id: &str, seed: u64) -> bool {
         let crafts = |unit: &Unit| unit.attack.split(':').any(|word| word == id);

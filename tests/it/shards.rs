@@ -131,3 +131,55 @@ fn job_files_name_the_suite_and_the_number_of_parts() {
     alone.args(["run", "suites/smoke.toml", "--shard", "auto/3"]).env_remove("SLURM_ARRAY_TASK_ID");
     alone.env_remove("JOB_COMPLETION_INDEX").assert().code(2).stderr(contains("neither SLURM_ARRAY_TASK_ID"));
 }
+
+/// Two models of which each crafts for the other, as in suites/attack/transfer.toml, in seconds.
+fn transfer_suite(folder: &Path) -> PathBuf {
+    let smoke = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/smoke.toml")).unwrap();
+    let (head, _) = smoke.split_once("[[attack]]").unwrap();
+    let head = head.replace("batch_size = 16", "batch_size = 16\nqueries = 16");
+    let attack = r#"
+[[attack]]
+name = "moved"
+side = "query"
+crafted_by = ["all"]
+goal.untargeted = {}
+method.pgd = { epsilon = "8/255", steps = 2 }
+"#;
+    let suite = folder.join("transfer.toml");
+    std::fs::write(&suite, format!("{head}{attack}")).unwrap();
+    suite
+}
+
+#[test]
+fn a_part_has_the_models_that_craft_for_its_own_and_the_record_names_their_files() {
+    let machines = machines();
+    let folder = machines.path();
+    let suite = transfer_suite(folder);
+    let run = |out: &str, shard: Option<&str>| {
+        let mut command = program();
+        command.arg("run").arg(&suite).args(["--quiet", "--threads", "2"]);
+        command.args(shard.iter().flat_map(|shard| ["--shard", shard]));
+        for (flag, name) in [("--out", out), ("--artifacts", "artifacts"), ("--data", "data")] {
+            command.arg(flag).arg(folder.join(name));
+        }
+        command.assert()
+    };
+    run("whole", None);
+    let whole = mdprop::record::folder::read(&folder.join("whole")).unwrap();
+    let own = |model: &str| {
+        let clean = whole.measurements.iter().find(|m| m.model == model && m.attack == "clean").unwrap();
+        clean.artefact.clone()
+    };
+    assert_ne!(own("smoke-standard"), own("smoke-mdprop"));
+    for other in ["smoke-standard", "smoke-mdprop"] {
+        let mut rows = whole.measurements.iter().filter(|m| m.crafted_by == other && m.model != other).peekable();
+        assert!(rows.peek().is_some(), "nothing was crafted by {other}");
+        assert!(rows.all(|m| m.crafter == own(other) && m.artefact == own(&m.model)), "{other}");
+    }
+    for index in 1..=4 {
+        run(&format!("parts/{index}"), Some(&format!("{index}/4")));
+    }
+    let merged = merge(folder, &["parts"]).assert().get_output().clone();
+    assert!(folder.join("merged/manifest.json").is_file(), "{}", String::from_utf8_lossy(&merged.stderr));
+    assert_same(&folder.join("merged"), &folder.join("whole"));
+}

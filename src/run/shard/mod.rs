@@ -13,6 +13,7 @@ use super::models::ReadyModel;
 use super::store::StoredTrial;
 use super::trials::{self, TrialContext};
 use crate::record::Manifest;
+use crate::record::folder::FolderError;
 use crate::suite::shards::{Part, Shard};
 
 /// Where a part lies if the user does not say.
@@ -38,10 +39,15 @@ pub(super) fn measure(
     part: &Part,
 ) -> Result<BTreeMap<usize, Vec<StoredTrial>>, RunError> {
     let mut done: BTreeMap<usize, Vec<StoredTrial>> = part.own.iter().map(|&unit| (unit, vec![])).collect();
-    for model in ready {
+    // The others only craft.
+    for model in ready.iter().filter(|model| part.owns(&model.id, model.seed)) {
         for trial in trials::measure_model(context, model)? {
-            let unit = part.unit(&model.id, model.seed, &trial.measurement.attack);
-            done.entry(unit.expect("only trials of the part are measured")).or_default().push(trial);
+            let Some(unit) = part.unit(&model.id, model.seed, &trial.measurement.attack) else {
+                let path = context.store.path_of(&trial.measurement.trial);
+                let why = format!("its attack `{}` is none of this part", trial.measurement.attack);
+                return Err(FolderError::Damaged { path, why }.into());
+            };
+            done.entry(unit).or_default().push(trial);
         }
     }
     Ok(done)

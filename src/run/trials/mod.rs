@@ -1,12 +1,14 @@
 //! The trials of one model: those that are finished come from the store, the others are measured and kept.
 
-use std::collections::BTreeMap;
+mod again;
+mod identity;
+mod told;
 
-use serde::Serialize;
+use std::collections::BTreeMap;
 
 use super::RunError;
 use super::models::{OnnxFile, ReadyModel};
-use super::pictures::{self, AdversarialBytes};
+use super::pictures::AdversarialBytes;
 use super::queries::Queries;
 use super::settings::Settings;
 use super::soundness::{self, Probed};
@@ -18,13 +20,10 @@ use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::digest::Digest;
 use crate::encoder::Encoder;
-use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Provider, Runtime};
-use crate::metric::kind::Metric;
-use crate::progress::Silent;
-use crate::record::view::{Arrow, EmbeddingView};
-use crate::record::{Check, GalleryItem, Measurement, QueryOutcome};
-use crate::score::{Clustering, view};
-use crate::suite::attack::{Branch, Goal, Method, RankingPart, Side};
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
+use crate::record::{Check, Measurement, QueryOutcome};
+use crate::score::Clustering;
+use crate::suite::attack::{Branch, Side};
 use crate::suite::plan::{Plan, TrialSpec};
 use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
@@ -33,14 +32,8 @@ use crate::suite::wire::Clusters;
 /// number depends on this.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// Queries that are measured again with another batch size.
-const OTHER_BATCH_QUERIES: usize = 128;
-
 /// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
 const KEPT_PIXELS: usize = 64;
-
-/// Attacked queries drawn as arrows.
-const ARROWS: usize = 40;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -75,30 +68,6 @@ impl TrialContext<'_> {
     }
 }
 
-/// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 4;
-
-/// Everything that can change an outcome of a trial.
-#[derive(Serialize)]
-struct Identity<'a> {
-    version: u32,
-    dataset: &'a Digest,
-    queries: Digest,
-    crafter: &'a Digest,
-    answerer: &'a Digest,
-    trial: &'a TrialSpec,
-    seed: u64,
-    recall_at: &'a [u32],
-    metrics: &'a [Metric],
-    clusters: Clusters,
-    cluster_restarts: usize,
-    batch_size: usize,
-    gallery: usize,
-    model: (&'a str, u64),
-    provider: Provider,
-    straight_through: bool,
-}
-
 /// Measures every trial of one model, or those of the part, clean first.
 ///
 /// # Errors
@@ -117,7 +86,6 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
         if !own && trial.goal.is_some() {
             continue;
         }
-        strangers += usize::from(!own);
         context.settings.cancel.check()?;
         if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
             continue;
@@ -136,18 +104,10 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
                 own.expect("a trial is in its own group")
             }
         };
+        strangers += usize::from(!own);
         done.push(stored);
     }
     Ok(done.split_off(strangers))
-}
-
-/// Whether a trial stands for its entry where one is enough: of RobRank's nine attacks the embedding shift, which draws
-/// nothing and perturbs a query.
-fn is_told(trial: &TrialSpec) -> bool {
-    match &trial.goal {
-        Some(Goal::Robrank(robrank)) => robrank.part() == Some(RankingPart::EmbeddingShift),
-        _ => true,
-    }
 }
 
 /// The trials that are measured together with one: all radii of its curve, ascending; else itself alone.
@@ -241,28 +201,6 @@ impl Session<'_> {
             None => self.file(trial.crafted_on),
             Some(id) => self.crafter(Some(id)).files.get(&Branch::Main).expect("every model has a main branch"),
         }
-    }
-
-    fn identity(&self, trial: &TrialSpec) -> Digest {
-        let evaluation = &self.context.plan.suite.evaluation;
-        Digest::of_value(&Identity {
-            version: TRIAL_VERSION,
-            dataset: &self.context.images.digest,
-            queries: Digest::of_value(&self.context.queries.chosen),
-            crafter: &self.crafting_file(trial).sha256,
-            answerer: &self.file(trial.answered_by).sha256,
-            trial,
-            seed: self.context.plan.suite.seed,
-            recall_at: &evaluation.recall_at,
-            metrics: &evaluation.metrics,
-            clusters: evaluation.clusters,
-            cluster_restarts: evaluation.cluster_restarts,
-            batch_size: evaluation.batch_size,
-            gallery: evaluation.gallery,
-            model: (&self.model.id, self.model.seed),
-            provider: self.context.settings.provider,
-            straight_through: self.model.straight_through || self.crafter(trial.crafted_by.as_deref()).straight_through,
-        })
     }
 
     fn encoder(&self, (by, branch): &Place, batch_size: usize) -> Result<OnnxEncoder, RunError> {
@@ -416,151 +354,9 @@ impl Session<'_> {
         Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery, view })
     }
 
-    /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
-    /// do with an image's result is rounding alone. Done once per attack, for the first seed.
-    fn other_batch_size(
-        &mut self,
-        trial: &TrialSpec,
-        digest: &Digest,
-        outcomes: &[QueryOutcome],
-    ) -> Result<Option<Check>, RunError> {
-        let context = self.context;
-        let deployed = trial.is_on_deployed_branch();
-        let wanted = deployed
-            && matches!(trial.side, None | Some(Side::Query))
-            && !matches!(trial.method, Method::Corruption(_) | Method::Universal(_))
-            && self.is_first_seed()
-            // A curve is one search of many steps: its first radii would have to be repeated too.
-            && !trial.method.is_curve()
-            && (trial.goal.is_none() || context.plan.is_strongest(trial))
-            && is_told(trial);
-        if !wanted {
-            return Ok(None);
-        }
-        let batch_size = match context.plan.suite.evaluation.batch_size {
-            1 => 2,
-            size => size / 2,
-        };
-        let queries = &context.queries.chosen[..context.queries.chosen.len().min(OTHER_BATCH_QUERIES)];
-        let mut encoder = self.encoder(&(None, Branch::Main), batch_size)?;
-        let silent = Silent;
-        let mut embed = |indices: &[usize]| {
-            embed_all(
-                &mut encoder,
-                context.images,
-                indices,
-                batch_size * BATCHES_AT_ONCE,
-                &silent,
-                &context.settings.cancel,
-            )
-        };
-        let (own, gallery) = (embed(queries)?, embed(&context.images.split.test)?);
-        let mut input = trial_input(context, trial, digest, queries, ((&own, &gallery), None));
-        input.batch_size = batch_size * BATCHES_AT_ONCE;
-        input.observer = &silent;
-        input.keep = &[];
-        input.metrics = &[];
-        let again = run_trial(&mut encoder, None, &input)?;
-        let ks = &context.plan.suite.evaluation.recall_at;
-        let hit = |outcome: &QueryOutcome, k: u32| (1..=k).contains(&outcome.first_hit);
-        let differing = again
-            .queries
-            .iter()
-            .zip(outcomes)
-            .map(|(a, b)| ks.iter().filter(|&&k| hit(a, k) != hit(b, k)).count())
-            .sum();
-        Ok(Some(checks::batch_size_changes_little(differing, queries.len() * ks.len(), batch_size)))
-    }
-
     fn is_first_seed(&self) -> bool {
         let models = &self.context.plan.models;
         let first = models.iter().find(|m| m.id == self.model.id).and_then(|m| m.seeds.first());
         first == Some(&self.model.seed)
-    }
-
-    /// A row with the columns that are known before the trial.
-    fn labels(&self, trial: &TrialSpec) -> Measurement {
-        let text = |value: Option<String>| value.unwrap_or_else(|| "none".into());
-        Measurement {
-            dataset: self.context.images.id.clone(),
-            split: self.context.images.digest.short().into(),
-            model: self.model.id.clone(),
-            training: self.model.training.clone(),
-            model_seed: self.model.seed,
-            artefact: self.file(trial.answered_by).sha256.short().to_string(),
-            crafter: self.file(trial.crafted_on).sha256.short().to_string(),
-            attack: trial.attack.clone(),
-            goal: text(trial.goal.as_ref().map(ToString::to_string)),
-            method: trial.method.label(),
-            norm: trial.epsilon().map_or("none".into(), |e| e.norm().to_string()),
-            side: "none".into(),
-            crafted_by: trial.crafted_by.clone().unwrap_or_default(),
-            crafted_on: trial.crafted_on.to_string(),
-            answered_by: trial.answered_by.to_string(),
-            epsilon: trial.epsilon().map_or("0".into(), |epsilon| trial.method.budget_in_words(epsilon)),
-            selected_on: self.model.selected_on.clone(),
-            ..Measurement::default()
-        }
-    }
-
-    /// What the report draws of the embedding space: of the first seed and the deployed branch, clean and under each
-    /// attack at its largest budget.
-    fn view(
-        &self,
-        trial: &TrialSpec,
-        clean: Option<&[QueryOutcome]>,
-        outcomes: &[QueryOutcome],
-        (queries, gallery): Pair<'_>,
-        attacked: Option<&Embeddings>,
-    ) -> Option<EmbeddingView> {
-        let images = self.context.images;
-        let deployed = trial.is_on_deployed_branch();
-        let told = self.is_first_seed() && deployed && (trial.goal.is_none() || self.context.plan.is_strongest(trial));
-        if !told {
-            return None;
-        }
-        let plane = view::plane(gallery);
-        let labels = || images.split.test.iter().map(|&i| images.labels[i]).collect::<Vec<u32>>();
-        let gallery = trial.goal.is_none().then(|| view::gallery_shape(gallery, &labels(), plane.as_ref()));
-        let arrows = match (trial.side, &plane, attacked, clean) {
-            (Some(Side::Query), Some(plane), Some(attacked), Some(clean)) if attacked.len() == queries.len() => {
-                let arrow = |at: usize| Arrow {
-                    query: outcomes[at].query,
-                    label: outcomes[at].label,
-                    from: plane.place(queries.row(at)),
-                    to: plane.place(attacked.row(at)),
-                    flipped: clean[at].first_hit == 1 && outcomes[at].first_hit != 1,
-                };
-                (0..outcomes.len().min(clean.len()).min(ARROWS)).map(arrow).collect()
-            }
-            _ => vec![],
-        };
-        (gallery.is_some() || !arrows.is_empty()).then(|| EmbeddingView {
-            trial: outcomes.first().map(|o| o.trial.clone()).unwrap_or_default(),
-            model: self.model.id.clone(),
-            attack: trial.attack.clone(),
-            epsilon: trial.epsilon().map_or("0".into(), ToString::to_string),
-            gallery,
-            arrows,
-        })
-    }
-
-    /// Picture stories, told of the first seed and the deployed branch only.
-    fn stories(
-        &self,
-        trial: &TrialSpec,
-        clean: Option<&[QueryOutcome]>,
-        attacked: &[QueryOutcome],
-        kept: &AdversarialBytes,
-    ) -> Vec<GalleryItem> {
-        let plan = self.context.plan;
-        let told = trial.goal.is_some()
-            && is_told(trial)
-            && self.is_first_seed()
-            && trial.crafted_on == trial.answered_by
-            && plan.is_strongest(trial);
-        let Some(clean) = clean.filter(|_| told) else { return vec![] };
-        let wanted = plan.suite.evaluation.gallery;
-        pictures::stories(self.context.images, &self.model.id, &trial.attack, clean, attacked, kept, wanted)
     }
 }

@@ -1,0 +1,73 @@
+//! The same trial in other batches.
+
+use super::told::is_told;
+use super::{BATCHES_AT_ONCE, Session, trial_input};
+use crate::attack::checks;
+use crate::attack::evaluate::{embed_all, run_trial};
+use crate::digest::Digest;
+use crate::progress::Silent;
+use crate::record::{Check, QueryOutcome};
+use crate::run::RunError;
+use crate::suite::attack::{Branch, Method, Side};
+use crate::suite::plan::TrialSpec;
+
+/// Queries that are measured again with another batch size.
+const OTHER_BATCH_QUERIES: usize = 128;
+
+impl Session<'_> {
+    /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
+    /// do with an image's result is rounding alone. Done once per attack, for the first seed.
+    pub(super) fn other_batch_size(
+        &mut self,
+        trial: &TrialSpec,
+        digest: &Digest,
+        outcomes: &[QueryOutcome],
+    ) -> Result<Option<Check>, RunError> {
+        let context = self.context;
+        let deployed = trial.is_on_deployed_branch();
+        let wanted = deployed
+            && matches!(trial.side, None | Some(Side::Query))
+            && !matches!(trial.method, Method::Corruption(_) | Method::Universal(_))
+            && self.is_first_seed()
+            // A curve is one search of many steps: its first radii would have to be repeated too.
+            && !trial.method.is_curve()
+            && (trial.goal.is_none() || context.plan.is_strongest(trial))
+            && is_told(trial);
+        if !wanted {
+            return Ok(None);
+        }
+        let batch_size = match context.plan.suite.evaluation.batch_size {
+            1 => 2,
+            size => size / 2,
+        };
+        let queries = &context.queries.chosen[..context.queries.chosen.len().min(OTHER_BATCH_QUERIES)];
+        let mut encoder = self.encoder(&(None, Branch::Main), batch_size)?;
+        let silent = Silent;
+        let mut embed = |indices: &[usize]| {
+            embed_all(
+                &mut encoder,
+                context.images,
+                indices,
+                batch_size * BATCHES_AT_ONCE,
+                &silent,
+                &context.settings.cancel,
+            )
+        };
+        let (own, gallery) = (embed(queries)?, embed(&context.images.split.test)?);
+        let mut input = trial_input(context, trial, digest, queries, ((&own, &gallery), None));
+        input.batch_size = batch_size * BATCHES_AT_ONCE;
+        input.observer = &silent;
+        input.keep = &[];
+        input.metrics = &[];
+        let again = run_trial(&mut encoder, None, &input)?;
+        let ks = &context.plan.suite.evaluation.recall_at;
+        let hit = |outcome: &QueryOutcome, k: u32| (1..=k).contains(&outcome.first_hit);
+        let differing = again
+            .queries
+            .iter()
+            .zip(outcomes)
+            .map(|(a, b)| ks.iter().filter(|&&k| hit(a, k) != hit(b, k)).count())
+            .sum();
+        Ok(Some(checks::batch_size_changes_little(differing, queries.len() * ks.len(), batch_size)))
+    }
+}
