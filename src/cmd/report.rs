@@ -22,7 +22,7 @@ use crate::report::trend::{Trend, TrendNight};
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter { dataset: args.dataset.clone(), threat: args.threat.clone() };
     if let ([one], true) = (args.runs.as_slice(), filter == Filter::default()) {
-        let run = folder::read(one)?;
+        let run = folder::read_reported(one)?;
         let trend = args.history.as_ref().map(|history| trend(&run, history, &args.baselines)).transpose()?;
         let files = crate::report::write(&run, one, Extras { png: args.png, trend: trend.as_ref() })?;
         super::print(&format!("{}\n", files.html.display()))?;
@@ -33,7 +33,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         if args.runs[..index].contains(place) {
             bail!("{}: named twice; name each run once", place.display());
         }
-        let run = folder::read(place)?;
+        let run = folder::read_rows(place)?;
         runs.push((run.manifest.suite.clone(), run));
     }
     tell_apart(&mut runs, &args.runs);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::csv::CsvError;
 use super::frames::{self, FrameError};
-use super::{EmbeddingView, GalleryItem, Manifest, Run, csv};
+use super::{EmbeddingView, GalleryItem, Manifest, Measurement, QueryOutcome, Run, csv};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
@@ -93,19 +93,34 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
 /// # Errors
 /// [`FolderError`] naming the file that is absent, cut short or of another version.
 pub fn read(folder: &Path) -> Result<Run, FolderError> {
-    let manifest = read_manifest(&folder.join("manifest.json"))?;
-    let measurements = folder.join("measurements.parquet");
     let queries = folder.join("queries.parquet");
-    let training = folder.join("training.parquet");
-    let gallery = folder.join("gallery.json");
     let frame = |path: &Path| frames::from_parquet(bytes(path)?).map_err(|error| damaged(path, &error));
+    let outcomes = || frames::queries_from_frame(&frame(&queries)?).map_err(|error| damaged(&queries, &error));
+    with_queries(folder, outcomes)
+}
+
+/// Reads what a report shows: all but each query's neighbours, targets, perturbation and loss.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_reported(folder: &Path) -> Result<Run, FolderError> {
+    let queries = folder.join("queries.parquet");
+    with_queries(folder, || frames::reported_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error)))
+}
+
+fn with_queries(
+    folder: &Path,
+    queries: impl FnOnce() -> Result<Vec<QueryOutcome>, FolderError>,
+) -> Result<Run, FolderError> {
+    let manifest = read_manifest(&folder.join("manifest.json"))?;
+    let training = folder.join("training.parquet");
+    let frame = frames::from_parquet(bytes(&training)?).map_err(|error| damaged(&training, &error))?;
     Ok(Run {
         manifest,
-        measurements: frames::measurements_from_frame(&frame(&measurements)?)
-            .map_err(|error| damaged(&measurements, &error))?,
-        queries: frames::queries_from_frame(&frame(&queries)?).map_err(|error| damaged(&queries, &error))?,
-        training: frames::training_from_frame(&frame(&training)?).map_err(|error| damaged(&training, &error))?,
-        gallery: read_gallery(&gallery)?,
+        measurements: read_measurements(folder)?,
+        queries: queries()?,
+        training: frames::training_from_frame(&frame).map_err(|error| damaged(&training, &error))?,
+        gallery: read_gallery(&folder.join("gallery.json"))?,
         views: read_views(&folder.join("embeddings.json"))?,
     })
 }
@@ -116,17 +131,31 @@ pub fn read(folder: &Path) -> Result<Run, FolderError> {
 /// # Errors
 /// As [`read`].
 pub fn read_outcomes(folder: &Path) -> Result<Run, FolderError> {
-    let manifest = read_manifest(&folder.join("manifest.json"))?;
-    let (measurements, queries) = (folder.join("measurements.parquet"), folder.join("queries.parquet"));
-    let frame = frames::from_parquet(bytes(&measurements)?).map_err(|error| damaged(&measurements, &error))?;
+    let queries = folder.join("queries.parquet");
+    let run = read_rows(folder)?;
+    let outcomes = frames::outcomes_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error))?;
+    Ok(Run { queries: outcomes, ..run })
+}
+
+/// Reads what a leaderboard needs: manifest and measurements.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_rows(folder: &Path) -> Result<Run, FolderError> {
     Ok(Run {
-        manifest,
-        measurements: frames::measurements_from_frame(&frame).map_err(|error| damaged(&measurements, &error))?,
-        queries: frames::outcomes_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error))?,
+        manifest: read_manifest(&folder.join("manifest.json"))?,
+        measurements: read_measurements(folder)?,
+        queries: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],
     })
+}
+
+fn read_measurements(folder: &Path) -> Result<Vec<Measurement>, FolderError> {
+    let path = folder.join("measurements.parquet");
+    let frame = frames::from_parquet(bytes(&path)?).map_err(|error| damaged(&path, &error))?;
+    frames::measurements_from_frame(&frame).map_err(|error| damaged(&path, &error))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, FolderError> {

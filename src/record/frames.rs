@@ -133,11 +133,23 @@ pub fn queries_from_frame(frame: &DataFrame) -> Result<Vec<QueryOutcome>, FrameE
 /// # Errors
 /// [`FrameError`] if the bytes are no whole Parquet file, or naming the column that is missing or wrong.
 pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
+    some_columns(bytes, &layout::OUTCOMES)
+}
+
+/// What a report says of queries: class, rank of the first hit and shift.
+///
+/// # Errors
+/// As [`outcomes_from_parquet`].
+pub fn reported_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
+    some_columns(bytes, &layout::REPORTED)
+}
+
+fn some_columns(bytes: Vec<u8>, wanted: &[&str]) -> Result<Vec<QueryOutcome>, FrameError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
     // Files of earlier versions have no scores.
     let known: Vec<String> = reader.schema()?.iter_names().map(ToString::to_string).collect();
-    let columns = layout::OUTCOMES.into_iter().filter(|name| *name != "score" || known.iter().any(|k| k == name));
-    let frame = reader.with_columns(Some(columns.map(String::from).collect())).finish()?;
+    let columns = wanted.iter().filter(|name| **name != "score" || known.iter().any(|k| k == *name));
+    let frame = reader.with_columns(Some(columns.map(|name| (*name).to_string()).collect())).finish()?;
     Ok(layout::to_outcomes(from_frame(&frame)?)?)
 }
 
@@ -218,6 +230,13 @@ mod tests {
             let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
             assert_eq!(all(a), all(b));
             assert!(a.neighbors.is_empty());
+        }
+        let bytes = to_parquet(queries_to_frame(&rows).unwrap()).unwrap();
+        let reported = reported_from_parquet(bytes).unwrap();
+        assert_eq!(reported.len(), rows.len());
+        for (a, b) in reported.iter().zip(&rows) {
+            let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.shift.to_bits());
+            assert_eq!(all(a), all(b));
         }
     }
 

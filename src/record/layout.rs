@@ -252,22 +252,30 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
 /// The columns of queries that a comparison needs.
 pub(super) const OUTCOMES: [&str; 7] = ["trial", "query", "label", "first_hit", "success", "target_rank", "score"];
 
-/// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
-pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+/// The columns of queries that a report needs.
+pub(super) const REPORTED: [&str; 5] = ["trial", "query", "label", "first_hit", "shift_distance"];
+
+/// Rows with those columns that are there; lists are empty, and what has no column is zero.
+pub(super) fn to_outcomes(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    // A million keys: moved, not copied.
+    let trial = c.take_text("trial")?;
     let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
-    let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
-    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
-    let row = |(i, trial): (usize, &String)| QueryOutcome {
-        trial: trial.clone(),
+    let success = if c.has("success") { c.flag("success")? } else { &[] };
+    let target_rank = if c.has("target_rank") { c.whole("target_rank")? } else { &[] };
+    let score = if c.has("score") { c.real("score")? } else { &[] };
+    let shift = if c.has("shift_distance") { c.single("shift_distance")? } else { &[] };
+    let row = |(i, trial): (usize, String)| QueryOutcome {
+        trial,
         query: query[i],
         label: label[i],
         first_hit: first_hit[i],
-        success: success[i],
-        target_rank: target_rank[i],
-        score: score[i],
+        success: success.get(i).copied().unwrap_or_default(),
+        target_rank: target_rank.get(i).copied().unwrap_or_default(),
+        score: score.get(i).copied().unwrap_or_default(),
+        shift: shift.get(i).copied().unwrap_or_default(),
         ..QueryOutcome::default()
     };
-    Ok(c.text("trial")?.iter().enumerate().map(row).collect())
+    Ok(trial.into_iter().enumerate().map(row).collect())
 }
 
 pub(super) fn from_training(rows: &[TrainingPoint]) -> Columns {
