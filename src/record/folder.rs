@@ -1,5 +1,5 @@
-//! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `training.parquet` and `.csv`,
-//! `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
+//! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `steps.parquet` and `.csv`,
+//! `training.parquet` and `.csv`, `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::csv::CsvError;
 use super::frames::{self, FrameError};
-use super::{EmbeddingView, GalleryItem, Manifest, Measurement, QueryOutcome, Run, csv};
+use super::{EmbeddingView, GalleryItem, Manifest, Measurement, QueryOutcome, Run, StepPoint, csv};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
@@ -80,6 +80,8 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
     write_bytes(&folder.join("measurements.parquet"), &measurements)?;
     write_bytes(&folder.join("measurements.csv"), &csv::measurements(&run.measurements)?)?;
     write_bytes(&folder.join("queries.parquet"), &parquet(frames::queries_to_frame(&run.queries))?)?;
+    write_bytes(&folder.join("steps.parquet"), &parquet(frames::steps_to_frame(&run.steps))?)?;
+    write_bytes(&folder.join("steps.csv"), &csv::steps(&run.steps)?)?;
     write_bytes(&folder.join("training.parquet"), &parquet(frames::training_to_frame(&run.training))?)?;
     write_bytes(&folder.join("training.csv"), &csv::training(&run.training)?)?;
     write_bytes(&folder.join("gallery.json"), &json(&run.gallery))?;
@@ -119,6 +121,7 @@ fn with_queries(
         manifest,
         measurements: read_measurements(folder)?,
         queries: queries()?,
+        steps: read_steps(&folder.join("steps.parquet"))?,
         training: frames::training_from_frame(&frame).map_err(|error| damaged(&training, &error))?,
         gallery: read_gallery(&folder.join("gallery.json"))?,
         views: read_views(&folder.join("embeddings.json"))?,
@@ -146,6 +149,7 @@ pub fn read_rows(folder: &Path) -> Result<Run, FolderError> {
         manifest: read_manifest(&folder.join("manifest.json"))?,
         measurements: read_measurements(folder)?,
         queries: vec![],
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],
@@ -182,6 +186,16 @@ fn read_manifest(path: &Path) -> Result<Manifest, FolderError> {
         return Err(FolderError::Schema { path: path.to_path_buf(), got: version.schema });
     }
     serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
+}
+
+/// Folders of earlier versions have none.
+fn read_steps(path: &Path) -> Result<Vec<StepPoint>, FolderError> {
+    let read = |bytes| frames::steps_from_frame(&frames::from_parquet(bytes)?);
+    match bytes(path) {
+        Ok(bytes) => read(bytes).map_err(|error| damaged(path, &error)),
+        Err(FolderError::Missing(_)) => Ok(vec![]),
+        Err(error) => Err(error),
+    }
 }
 
 /// Folders of earlier versions have none.
@@ -237,6 +251,17 @@ mod tests {
             assert!(matches!(error, FolderError::Missing(_)), "{name}: {error}");
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_folder_without_steps_is_of_an_earlier_version_and_a_damaged_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&sample::run(), folder.path()).unwrap();
+        let path = folder.path().join("steps.parquet");
+        std::fs::write(&path, b"PAR1").unwrap();
+        assert!(read_reported(folder.path()).unwrap_err().to_string().contains("steps.parquet"));
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(read_reported(folder.path()).unwrap().steps, vec![]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use polars::prelude::{
 };
 
 use super::columns::{ColumnError, Columns, Values};
-use super::{Measurement, QueryOutcome, TrainingPoint, layout};
+use super::{Measurement, QueryOutcome, StepPoint, TrainingPoint, layout};
 
 /// Rows per Parquet row group: a demo's per-query table is one or two of them, and a reader can skip the rest.
 const ROW_GROUP: usize = 65_536;
@@ -153,6 +153,22 @@ fn some_columns(bytes: Vec<u8>, wanted: &[&str]) -> Result<Vec<QueryOutcome>, Fr
     Ok(layout::to_outcomes(from_frame(&frame)?)?)
 }
 
+/// One row per step of an attack as a data frame.
+///
+/// # Errors
+/// [`FrameError`] if polars refuses.
+pub fn steps_to_frame(rows: &[StepPoint]) -> Result<DataFrame, FrameError> {
+    to_frame(&layout::from_steps(rows))
+}
+
+/// The rows of such a frame.
+///
+/// # Errors
+/// [`FrameError`] naming the column that is missing or wrong.
+pub fn steps_from_frame(frame: &DataFrame) -> Result<Vec<StepPoint>, FrameError> {
+    Ok(layout::to_steps(from_frame(frame)?)?)
+}
+
 /// One row per epoch as a data frame.
 ///
 /// # Errors
@@ -216,6 +232,8 @@ mod tests {
         assert_eq!(measurements_from_frame(&from_parquet(there).unwrap()).unwrap(), run.measurements);
         let there = to_parquet(queries_to_frame(&run.queries).unwrap()).unwrap();
         assert_eq!(queries_from_frame(&from_parquet(there).unwrap()).unwrap(), run.queries);
+        let there = to_parquet(steps_to_frame(&run.steps).unwrap()).unwrap();
+        assert_eq!(steps_from_frame(&from_parquet(there).unwrap()).unwrap(), run.steps);
         let there = to_parquet(training_to_frame(&run.training).unwrap()).unwrap();
         assert_eq!(training_from_frame(&from_parquet(there).unwrap()).unwrap(), run.training);
     }

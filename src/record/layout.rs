@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{ColumnError, Columns, Values, list_text};
-use super::{Check, Estimate, Measurement, MetricEstimate, QueryOutcome, RecallAt, TrainingPoint};
+use super::{Check, Estimate, Measurement, MetricEstimate, QueryOutcome, RecallAt, StepPoint, TrainingPoint};
 use crate::metric::kind::Metric;
 
 fn texts<T>(rows: &[T], get: impl Fn(&T) -> &str) -> Values {
@@ -274,6 +274,38 @@ pub(super) fn to_outcomes(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnErr
         score: score.get(i).copied().unwrap_or_default(),
         shift: shift.get(i).copied().unwrap_or_default(),
         ..QueryOutcome::default()
+    };
+    Ok(trial.into_iter().enumerate().map(row).collect())
+}
+
+const QUARTILES: [&str; 3] = ["loss_quartile_1", "loss_median", "loss_quartile_3"];
+
+pub(super) fn from_steps(rows: &[StepPoint]) -> Columns {
+    let mut c = Columns::default();
+    c.push("trial", texts(rows, |s| &s.trial));
+    c.push("step", wholes(rows, |s| s.step));
+    c.push("images", wholes(rows, |s| s.images));
+    c.push("running", wholes(rows, |s| s.running));
+    c.push("loss_mean", reals(rows, |s| Some(s.loss)));
+    for (place, name) in QUARTILES.iter().enumerate() {
+        c.push(name, reals(rows, |s| Some(s.quartiles[place])));
+    }
+    c
+}
+
+pub(super) fn to_steps(mut c: Columns) -> Result<Vec<StepPoint>, ColumnError> {
+    let trial = c.take_text("trial")?;
+    let (step, images, running) = (c.whole("step")?, c.whole("images")?, c.whole("running")?);
+    let loss = c.present("loss_mean")?;
+    let [first, second, third] = QUARTILES.map(|name| c.present(name));
+    let (first, second, third) = (first?, second?, third?);
+    let row = |(i, trial): (usize, String)| StepPoint {
+        trial,
+        step: step[i],
+        images: images[i],
+        running: running[i],
+        loss: loss[i],
+        quartiles: [first[i], second[i], third[i]],
     };
     Ok(trial.into_iter().enumerate().map(row).collect())
 }

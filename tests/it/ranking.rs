@@ -94,6 +94,7 @@ fn measure(fixture: &Fixture, reference: &Reference) -> Run {
         manifest: Manifest::default(),
         measurements: vec![],
         queries: vec![],
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],

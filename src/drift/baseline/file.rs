@@ -273,6 +273,7 @@ pub(super) fn parse(text: &str) -> Result<Baseline, Refusal> {
         manifest: Manifest::default(),
         measurements: vec![],
         queries: vec![],
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],

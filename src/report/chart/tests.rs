@@ -1,7 +1,7 @@
 //! Tests of data, labels and form; never of pixels.
 
 use super::super::material::Material;
-use super::super::summary::Summary;
+use super::super::summary::{Chapter, Summary};
 use super::data::{bar_groups, epsilon_panels, pareto_points, training_panels};
 use super::*;
 use crate::record::sample::{self, Shape};
@@ -45,7 +45,18 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     assert_eq!(panels[1].series[0].lines[0].len(), 6);
     let all = charts(&Material::of(&run)).unwrap();
     let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, ["recall", "pareto", "training", "epsilon", "map", "shift", "densities", "spectrum"]);
+    assert_eq!(names, [
+        "recall",
+        "pareto",
+        "training",
+        "epsilon",
+        "single-target-loss",
+        "multi-target-loss",
+        "map",
+        "shift",
+        "densities",
+        "spectrum"
+    ]);
     for chart in &all {
         assert_well_formed(&chart.svg);
         for model in ["standard", "adversarial", "advprop", "mdprop"] {
@@ -54,6 +65,29 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     }
     assert!(all[0].svg.contains(&format!("\n{:.1}\n", groups[1].bars[3].value)), "the bar's number is written");
     assert!(all[3].svg.contains("grey levels (of 255)") && all[3].svg.contains("n = 200 queries"));
+}
+
+#[test]
+fn losses_are_drawn_step_by_step_with_their_quartiles() {
+    let run = sample::run();
+    let panels = steps::panels(&Material::of(&run), Chapter::SingleTarget);
+    assert_eq!(panels.len(), 1);
+    assert_eq!(panels[0].title, "single 24/255 (n = 200 a line)");
+    let names: Vec<&str> = panels[0].series.iter().map(|s| s.label.as_str()).collect();
+    assert_eq!(names, ["standard", "adversarial", "advprop", "mdprop"]);
+    let series = &panels[0].series[1];
+    // Two training seeds, a start and twenty steps.
+    assert_eq!((series.lines.len(), series.lines[0].len(), series.band.len()), (2, 21, 21));
+    let recorded: Vec<&crate::record::StepPoint> =
+        run.steps.iter().filter(|s| s.trial == "t010single024").collect();
+    for (point, step) in series.lines[0].iter().zip(&recorded) {
+        assert_eq!(*point, (f64::from(step.step), step.loss));
+    }
+    assert_eq!(series.band[3], (3.0, recorded[3].quartiles[0], recorded[3].quartiles[2]));
+    let svg = curves("Loss against steps", &panels).unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains("loss (lower: nearer to the goal)") && svg.contains("\nstep\n") && svg.contains("mdprop"));
+    assert!(steps::panels(&Material::of(&run), Chapter::Clean).is_empty());
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub fn run(night: u64) -> Run {
         },
         measurements: vec![],
         queries: vec![],
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],
