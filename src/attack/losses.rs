@@ -34,6 +34,12 @@ impl LossPath {
         (self.last, self.seen) = (loss, self.seen + 1);
     }
 
+    /// All losses, of a run that is short enough for that.
+    #[cfg(test)]
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        &self.losses
+    }
+
     /// Loss at an iterate that is kept; behind the end that of the last one.
     fn at(&self, step: usize) -> f32 {
         if step + 1 >= self.seen { self.last } else { self.losses[step >> self.doublings] }

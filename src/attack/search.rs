@@ -127,7 +127,7 @@ pub struct Found {
     pub start_score: f64,
     /// Whether it broke the query.
     pub broken: bool,
-    /// The goal's losses at the candidates of the first run.
+    /// The goal's losses at the candidates of the first run, up to the one that broke the query.
     pub path: LossPath,
 }
 
@@ -270,8 +270,10 @@ impl Running<'_> {
         }
         hunted.evaluations += 1;
         if place.walk.is_candidate() {
+            // Once a query is broken its image is decided, whether the walk goes on or not.
+            let open = hunted.found.as_ref().is_none_or(|found| !found.broken);
             hunted.see(place.walk.point(), looked.embeddings.row(i), (score, loss), broken);
-            if let Some(found) = hunted.found.as_mut().filter(|_| place.restart == 0) {
+            if let Some(found) = hunted.found.as_mut().filter(|_| open && place.restart == 0) {
                 found.path.push(loss as f32);
             }
         }

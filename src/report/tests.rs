@@ -69,7 +69,7 @@ fn writing_twice_gives_the_same_bytes_whatever_the_clock_says() {
     let mut names = vec![files.html, files.markdown];
     names.extend(files.charts);
     names.extend(files.tables);
-    assert_eq!(names.len(), 2 + 2 * 8 + 3);
+    assert_eq!(names.len(), 2 + 2 * 10 + 3);
     for path in names {
         let other = second.path().join(path.strip_prefix(first.path()).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(other).unwrap(), "{}", path.display());
