@@ -133,12 +133,17 @@ fn the_front_is_of_those_that_no_other_beats() {
 }
 
 #[test]
-fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
+fn ranking_and_transfer_are_drawn_where_there_are_such_trials() {
     let mut run = sample::run();
     for m in &mut run.measurements {
         match m.attack.as_str() {
             "single" => (m.attack, m.goal) = (format!("raise-{}", m.steps), "qa+(M=1)".into()),
-            "multi" => m.method = "corruption".into(),
+            "multi" => {
+                (m.attack, m.method) = ("multi:standard".into(), "pgd".into());
+                if m.model != "standard" {
+                    m.crafted_by = "standard".into();
+                }
+            }
             _ => {}
         }
     }
@@ -147,16 +152,16 @@ fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
     let material = Material::of(&run);
     let (names, rows) = ranking::ranking_rows(&material.summary);
     assert_eq!((names.len(), rows.len(), rows[1].label.as_str()), (4, 2, "lower 24/255"));
-    let map = ranking::heat_map(&material.summary, crate::report::summary::Chapter::Corruptions).unwrap();
+    let map = ranking::transfer(&material.summary).unwrap();
     assert_eq!((map.rows.len(), map.columns.len()), (3, 4));
     let charts = charts(&material).unwrap();
-    for name in ["ranking", "corruptions"] {
+    for name in ["ranking", "transfer"] {
         let chart = charts.iter().find(|c| c.name == name).unwrap();
         assert_well_formed(&chart.svg);
         assert!(chart.svg.contains("mdprop"));
     }
     let printed = map.values[0][0].unwrap();
-    let svg = &charts.iter().find(|c| c.name == "corruptions").unwrap().svg;
+    let svg = &charts.iter().find(|c| c.name == "transfer").unwrap().svg;
     assert!(svg.contains(&format!("\n{printed:.1}\n")), "each cell says its number");
 }
 
