@@ -83,11 +83,10 @@ mod tests {
     fn who_has_left_keeps_the_last_loss() {
         let paths = [path([4.0, 2.0, 0.0]), path([8.0]), path([0.0, 1.0, 5.0]), LossPath::default()];
         let rows = summary("t", paths.iter());
-        assert_eq!(rows.iter().map(|r| (r.step, r.images, r.running)).collect::<Vec<_>>(), [
-            (0, 3, 3),
-            (1, 3, 2),
-            (2, 3, 2)
-        ]);
+        assert_eq!(
+            rows.iter().map(|r| (r.step, r.images, r.running)).collect::<Vec<_>>(),
+            [(0, 3, 3), (1, 3, 2), (2, 3, 2)]
+        );
         assert_eq!(rows.iter().map(|r| r.loss).collect::<Vec<_>>(), [4.0, 11.0 / 3.0, 13.0 / 3.0]);
         assert_eq!(rows[2].quartiles, [2.5, 5.0, 6.5]);
         assert_eq!(summary("t", [].iter()), vec![]);

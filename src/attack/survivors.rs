@@ -163,7 +163,18 @@ impl<'a> Hunt<'a> {
         let victim = victims.load(query)?;
         let (lower, upper) = self.budget.bounds(&victim.clean)?;
         let current = self.first_iterate(&victim, (&lower, &upper), 0);
-        Ok(Place { query, victim, lower, upper, current, restart: 0, step: 0, evaluations: 0, best: None, path: LossPath::default() })
+        Ok(Place {
+            query,
+            victim,
+            lower,
+            upper,
+            current,
+            restart: 0,
+            step: 0,
+            evaluations: 0,
+            best: None,
+            path: LossPath::default(),
+        })
     }
 
     fn first_iterate(&self, victim: &Victim, bounds: (&Images, &Images), restart: usize) -> Images {

@@ -69,7 +69,8 @@ pub fn table(material: &Material<'_>) -> Option<Table> {
 pub(super) fn heat_map(material: &Material<'_>) -> Option<Heat> {
     let (kinds, models) = (kinds(material), &material.summary.models);
     let recall = |trials: Vec<&&Measurement>| {
-        let values: Vec<f64> = trials.iter().filter_map(|m| m.recall.iter().find(|r| r.k == 1)).map(|r| r.estimate.value).collect();
+        let values: Vec<f64> =
+            trials.iter().filter_map(|m| m.recall.iter().find(|r| r.k == 1)).map(|r| r.estimate.value).collect();
         (!values.is_empty()).then(|| 100.0 * values.iter().sum::<f64>() / values.len() as f64)
     };
     let mut columns: Vec<&str> = models.iter().map(|m| m.model.as_str()).collect();
@@ -129,7 +130,10 @@ mod tests {
         let mut run = run();
         run.measurements.retain(|m| m.model == "mdprop" && m.model_seed == 1);
         let heat = heat_map(&Material::of(&run)).unwrap();
-        assert_eq!((heat.rows.join(" "), heat.columns.join(", ")), ("fog snow".into(), "severity 1, severity 2, severity 3".into()));
+        assert_eq!(
+            (heat.rows.join(" "), heat.columns.join(", ")),
+            ("fog snow".into(), "severity 1, severity 2, severity 3".into())
+        );
         let last = run.measurements.iter().rfind(|m| m.attack == "c:snow" && m.epsilon == "severity 3").unwrap();
         assert_eq!(heat.values[1][2], Some(100.0 * last.recall[0].estimate.value));
         assert!(heat_map(&Material::of(&sample::run())).is_none() && table(&Material::of(&sample::run())).is_none());

@@ -25,7 +25,10 @@ pub(super) fn hits(list: &[&QueryOutcome]) -> Vec<bool> {
 }
 
 /// Estimates of each seed of a model that `of` can make of the model's trials of that seed.
-pub(super) fn by_seed<'a>(trials: &[&'a Measurement], of: impl Fn(&[&'a Measurement]) -> Option<Estimate>) -> Option<SeedMean> {
+pub(super) fn by_seed<'a>(
+    trials: &[&'a Measurement],
+    of: impl Fn(&[&'a Measurement]) -> Option<Estimate>,
+) -> Option<SeedMean> {
     let mut seeds: BTreeMap<u64, Vec<&Measurement>> = BTreeMap::new();
     for trial in trials.iter().copied().filter(|m| m.error.is_none()) {
         seeds.entry(trial.model_seed).or_default().push(trial);

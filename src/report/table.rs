@@ -108,9 +108,10 @@ pub fn chapter(summary: &Summary, chapter: Chapter, columns: &[usize]) -> Table 
     if chapter != Chapter::Transfer {
         return table;
     }
-    table.caption = "recall@1 in percent: rows answer, columns say at their end who crafted; where both are one model it is \
+    table.caption =
+        "recall@1 in percent: rows answer, columns say at their end who crafted; where both are one model it is \
                      the white box"
-        .into();
+            .into();
     for row in &mut table.rows {
         let model = row[0].text.clone();
         for (cell, column) in row[1..].iter_mut().zip(columns) {

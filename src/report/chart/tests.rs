@@ -45,18 +45,21 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     assert_eq!(panels[1].series[0].lines[0].len(), 6);
     let all = charts(&Material::of(&run)).unwrap();
     let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, [
-        "recall",
-        "pareto",
-        "training",
-        "epsilon",
-        "single-target-loss",
-        "multi-target-loss",
-        "map",
-        "shift",
-        "densities",
-        "spectrum"
-    ]);
+    assert_eq!(
+        names,
+        [
+            "recall",
+            "pareto",
+            "training",
+            "epsilon",
+            "single-target-loss",
+            "multi-target-loss",
+            "map",
+            "shift",
+            "densities",
+            "spectrum"
+        ]
+    );
     for chart in &all {
         assert_well_formed(&chart.svg);
         for model in ["standard", "adversarial", "advprop", "mdprop"] {
@@ -78,8 +81,7 @@ fn losses_are_drawn_step_by_step_with_their_quartiles() {
     let series = &panels[0].series[1];
     // Two training seeds, a start and twenty steps.
     assert_eq!((series.lines.len(), series.lines[0].len(), series.band.len()), (2, 21, 21));
-    let recorded: Vec<&crate::record::StepPoint> =
-        run.steps.iter().filter(|s| s.trial == "t010single024").collect();
+    let recorded: Vec<&crate::record::StepPoint> = run.steps.iter().filter(|s| s.trial == "t010single024").collect();
     for (point, step) in series.lines[0].iter().zip(&recorded) {
         assert_eq!(*point, (f64::from(step.step), step.loss));
     }

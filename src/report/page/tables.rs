@@ -63,7 +63,8 @@ fn content(cell: &TableCell) -> String {
         cell.marks.iter().map(|m| format!("<sup class=\"mark\" title=\"see note {m}\">!{m}</sup>")).collect();
     // An interval stays whole; what follows it may go to the next line.
     let joined = |d: &String| escape(d).replace(", ", ",\u{a0}").replace("sd ", "sd\u{a0}");
-    let detail = cell.detail.as_ref().map(|d| format!("<span class=\"detail\">{}</span>", joined(d))).unwrap_or_default();
+    let detail =
+        cell.detail.as_ref().map(|d| format!("<span class=\"detail\">{}</span>", joined(d))).unwrap_or_default();
     let mut text = escape(&cell.text);
     if cell.best {
         text = format!("<b>{text}</b>");
