@@ -90,6 +90,7 @@ fn knows(c: &Condition) -> String {
             let crafter = c.crafter().unwrap_or_default();
             format!("; gradients of {crafter} alone, whoever answers: a white box for {crafter} itself")
         }
+        true if c.crafted_on == "worst" => "; white box: of each query the worst over the branches that crafted".into(),
         true => format!("; white box: gradients of branch {} of the exported ONNX file", c.crafted_on),
         false => String::new(),
     }

@@ -50,8 +50,8 @@ fn panel(material: &Material<'_>, condition: &Condition) -> Option<Panel> {
         });
     }
     (!series.is_empty()).then(|| Panel {
-        title: format!("{} (n = {images} a line)", condition.label()),
-        x_axis: "step".into(),
+        title: condition.label(),
+        x_axis: format!("step (n = {images} images a line)"),
         y_axis: "loss (lower: nearer to the goal)".into(),
         series,
         common_range: false,

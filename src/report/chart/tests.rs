@@ -75,7 +75,7 @@ fn losses_are_drawn_step_by_step_with_their_quartiles() {
     let run = sample::run();
     let panels = steps::panels(&Material::of(&run), Chapter::SingleTarget);
     assert_eq!(panels.len(), 1);
-    assert_eq!(panels[0].title, "single 24/255 (n = 200 a line)");
+    assert_eq!(panels[0].title, "single 24/255");
     let names: Vec<&str> = panels[0].series.iter().map(|s| s.label.as_str()).collect();
     assert_eq!(names, ["standard", "adversarial", "advprop", "mdprop"]);
     let series = &panels[0].series[1];
@@ -88,7 +88,7 @@ fn losses_are_drawn_step_by_step_with_their_quartiles() {
     assert_eq!(series.band[3], (3.0, recorded[3].quartiles[0], recorded[3].quartiles[2]));
     let svg = curves("Loss against steps", &panels).unwrap();
     assert_well_formed(&svg);
-    assert!(svg.contains("loss (lower: nearer to the goal)") && svg.contains("\nstep\n") && svg.contains("mdprop"));
+    assert!(svg.contains("loss (lower: nearer to the goal)") && svg.contains("\nstep (n = 200 images a line)\n") && svg.contains("mdprop"));
     assert!(steps::panels(&Material::of(&run), Chapter::Clean).is_empty());
 }
 
