@@ -148,11 +148,7 @@ pub fn read_rows(folder: &Path) -> Result<Run, FolderError> {
     Ok(Run {
         manifest: read_manifest(&folder.join("manifest.json"))?,
         measurements: read_measurements(folder)?,
-        queries: vec![],
-        steps: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
+        ..Run::default()
     })
 }
 

@@ -23,12 +23,7 @@ pub fn run(night: u64) -> Run {
             started_unix_s: 1 + night,
             ..Manifest::default()
         },
-        measurements: vec![],
-        queries: vec![],
-        steps: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
+        ..Run::default()
     };
     for trial in 0..TRIALS {
         let key = format!("{trial:012x}");
