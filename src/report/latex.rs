@@ -96,7 +96,7 @@ fn cell(cell: &TableCell) -> String {
 }
 
 fn stack(above: &str, below: &str) -> String {
-    format!("\\shortstack[r]{{{above}\\\\{below}}}")
+    format!("\\shortstack[r]{{{above}\\\\ {below}}}")
 }
 
 /// A head in two lines of about the same length.
