@@ -5,7 +5,7 @@ use super::summary::{Chapter, Summary};
 use super::table::{self, Table, TableCell};
 
 /// Columns of numbers that fit on a page of a paper in one column.
-const WIDE: usize = 5;
+const WIDE: usize = 4;
 
 /// File name without ending, and text, of each table: the headline and every chapter that has attacks.
 pub fn tables(material: &Material<'_>) -> Vec<(String, String)> {
@@ -63,7 +63,10 @@ fn document(table: &Table, name: &str, material: &Material<'_>) -> String {
     out += &format!("\\begin{{tabular}}{{{align}}}\n\\toprule\n");
     out += &line(table.head.iter().enumerate().map(|(c, head)| if c == 0 { escape(head) } else { stacked_head(head) }));
     out += "\\midrule\n";
-    for row in &table.rows {
+    for (index, row) in table.rows.iter().enumerate() {
+        if index > 0 {
+            out += "\\addlinespace\n";
+        }
         out += &line(row.iter().map(cell));
     }
     out += "\\bottomrule\n\\end{tabular}\n\\end{table}\n";
@@ -90,20 +93,21 @@ fn cell(cell: &TableCell) -> String {
         text += &format!("$^{{{}}}$", marks.join(","));
     }
     match &cell.detail {
-        Some(detail) => stack(&text, &format!("{{\\scriptsize {}}}", escape(detail))),
+        Some(detail) => stack('t', &text, &format!("{{\\scriptsize {}}}", escape(detail))),
         None => text,
     }
 }
 
-fn stack(above: &str, below: &str) -> String {
-    format!("\\shortstack[r]{{{above}\\\\ {below}}}")
+/// Two lines in one cell, of which the first (`t`) or the last (`b`) stands on the row's line.
+fn stack(place: char, above: &str, below: &str) -> String {
+    format!("\\begin{{tabular}}[{place}]{{@{{}}r@{{}}}}{above}\\\\ {below}\\end{{tabular}}")
 }
 
 /// A head in two lines of about the same length.
 fn stacked_head(head: &str) -> String {
     let longer = |at: &usize| (*at).max(head.len() - at);
     match head.match_indices(' ').map(|(at, _)| at).min_by_key(longer) {
-        Some(at) => stack(&escape(&head[..at]), &escape(&head[at + 1..])),
+        Some(at) => stack('b', &escape(&head[..at]), &escape(&head[at + 1..])),
         None => escape(head),
     }
 }

@@ -88,7 +88,11 @@ fn losses_are_drawn_step_by_step_with_their_quartiles() {
     assert_eq!(series.band[3], (3.0, recorded[3].quartiles[0], recorded[3].quartiles[2]));
     let svg = curves("Loss against steps", &panels).unwrap();
     assert_well_formed(&svg);
-    assert!(svg.contains("loss (lower: nearer to the goal)") && svg.contains("\nstep (n = 200 images a line)\n") && svg.contains("mdprop"));
+    assert!(
+        svg.contains("loss (lower: nearer to the goal)")
+            && svg.contains("\nstep (n = 200 images a line)\n")
+            && svg.contains("mdprop")
+    );
     assert!(steps::panels(&Material::of(&run), Chapter::Clean).is_empty());
 }
 
