@@ -123,6 +123,7 @@ fn row_of(key: &Key, parts: &[&Measurement], outcomes: &[QueryOutcome]) -> (Meas
         l2: 0.0,
         loss: 0.0,
         score: Some(*value),
+        map_at_r: None,
         broken_by: String::new(),
         evaluations: 0,
     };
