@@ -302,7 +302,7 @@ pub struct Manifest {
 }
 
 /// Everything a report shows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// How it was made.
     pub manifest: Manifest,
