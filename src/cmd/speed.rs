@@ -31,7 +31,8 @@ pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
     let measured = measure(&baseline, &medians);
     super::print(&text(&measured, args.github))?;
     if args.accept {
-        let accepted = accept(baseline, &measured).map_err(|missing| anyhow::anyhow!("{}: {missing}", path.display()))?;
+        let accepted =
+            accept(baseline, &measured).map_err(|missing| anyhow::anyhow!("{}: {missing}", path.display()))?;
         write_bytes(path, accepted.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -77,10 +77,8 @@ mod tests {
 
     fn compared(conditions: &[&[(usize, usize)]]) -> Vec<Option<OverSeeds>> {
         let made: Vec<Vec<_>> = conditions.iter().map(|c| c.iter().map(|&(g, l)| pair(g, l)).collect()).collect();
-        let lists: Vec<Vec<(Vec<&QueryOutcome>, Vec<&QueryOutcome>)>> = made
-            .iter()
-            .map(|c| c.iter().map(|(a, b)| (a.iter().collect(), b.iter().collect())).collect())
-            .collect();
+        let lists: Vec<Vec<(Vec<&QueryOutcome>, Vec<&QueryOutcome>)>> =
+            made.iter().map(|c| c.iter().map(|(a, b)| (a.iter().collect(), b.iter().collect())).collect()).collect();
         let borrowed: Vec<Vec<Answers<'_>>> =
             lists.iter().map(|c| c.iter().map(|(a, b)| (a.as_slice(), b.as_slice())).collect()).collect();
         over_seeds(&borrowed)

@@ -215,7 +215,9 @@ mod tests {
         let alone = outcomes_from_parquet(bytes).unwrap();
         assert_eq!(alone.len(), rows.len());
         for (a, b) in alone.iter().zip(&rows) {
-            let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank, q.map_at_r);
+            let all = |q: &QueryOutcome| {
+                (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank, q.map_at_r)
+            };
             assert_eq!(all(a), all(b));
             assert!(a.neighbors.is_empty());
         }

@@ -69,12 +69,7 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
 }
 
 /// What both models answered under a condition, one pair for each seed that both have.
-fn answers<'a>(
-    material: &'a Material<'_>,
-    condition: &Condition,
-    model: &str,
-    baseline: &str,
-) -> Vec<Answers<'a>> {
+fn answers<'a>(material: &'a Material<'_>, condition: &Condition, model: &str, baseline: &str) -> Vec<Answers<'a>> {
     let trials = |id: &str| -> BTreeMap<u64, &str> {
         let rows = material.run.measurements.iter();
         let rows = rows.filter(|m| m.model == id && m.error.is_none() && condition.matches(m));

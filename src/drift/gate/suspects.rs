@@ -7,9 +7,8 @@ pub(super) fn list(accepted: &Run, tonight: &Run) -> Vec<String> {
     let (then, now) = (&accepted.manifest, &tonight.manifest);
     let models = models(accepted);
     let new_file = |model: &(&str, u64)| files(accepted, model) != files(tonight, model);
-    let trained = |(model, _): &(&str, u64)| {
-        tonight.measurements.iter().any(|m| m.model == *model && m.training != "foreign")
-    };
+    let trained =
+        |(model, _): &(&str, u64)| tonight.measurements.iter().any(|m| m.model == *model && m.training != "foreign");
     // What trains makes files and answers no query: where every file is the accepted one, or somebody else's, it has no part.
     let trained_again = models.iter().any(|model| trained(model) && new_file(model));
     let takes_part = |library: &str| library != "libtorch" || trained_again;

@@ -105,7 +105,7 @@ fn a_new_file_fails_if_it_is_worse_beyond_chance_and_floor() {
 fn map_at_r_is_paired_where_every_query_has_it() {
     let run = good(1, 400);
     // A fifth of one model's queries lose 0.2 of MAP@R: 4 points, far inside the intervals of two independent runs.
-    let loses = |q: &QueryOutcome| q.query % 5 == 0 && q.map_at_r.unwrap() > 0.2;
+    let loses = |q: &QueryOutcome| q.query.is_multiple_of(5) && q.map_at_r.unwrap() > 0.2;
     let mut tonight = changed(&run, "mine", false, |q| {
         if loses(q) {
             q.map_at_r = q.map_at_r.map(|v| v - 0.2);
