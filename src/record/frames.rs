@@ -133,7 +133,7 @@ pub fn queries_from_frame(frame: &DataFrame) -> Result<Vec<QueryOutcome>, FrameE
 /// # Errors
 /// [`FrameError`] if the bytes are no whole Parquet file, or naming the column that is missing or wrong.
 pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
-    some_columns(bytes, &layout::OUTCOMES)
+    Ok(layout::to_outcomes(some_columns(bytes, &layout::OUTCOMES)?)?)
 }
 
 /// What a report says of queries: class, rank of the first hit and shift.
@@ -141,16 +141,15 @@ pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameE
 /// # Errors
 /// As [`outcomes_from_parquet`].
 pub fn reported_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
-    some_columns(bytes, &layout::REPORTED)
+    Ok(layout::to_reported(some_columns(bytes, &layout::REPORTED)?)?)
 }
 
-fn some_columns(bytes: Vec<u8>, wanted: &[&str]) -> Result<Vec<QueryOutcome>, FrameError> {
+fn some_columns(bytes: Vec<u8>, wanted: &[&str]) -> Result<Columns, FrameError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
-    // Files of earlier versions have no scores.
+    // Files of earlier versions lack some; `layout` says which must be there.
     let known: Vec<String> = reader.schema()?.iter_names().map(ToString::to_string).collect();
-    let columns = wanted.iter().filter(|name| **name != "score" || known.iter().any(|k| k == *name));
-    let frame = reader.with_columns(Some(columns.map(|name| (*name).to_string()).collect())).finish()?;
-    Ok(layout::to_outcomes(from_frame(&frame)?)?)
+    let columns = wanted.iter().filter(|name| known.iter().any(|k| k == *name)).map(|name| (*name).to_string());
+    from_frame(&reader.with_columns(Some(columns.collect())).finish()?)
 }
 
 /// One row per step of an attack as a data frame.
@@ -245,7 +244,9 @@ mod tests {
         let alone = outcomes_from_parquet(bytes).unwrap();
         assert_eq!(alone.len(), rows.len());
         for (a, b) in alone.iter().zip(&rows) {
-            let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
+            let all = |q: &QueryOutcome| {
+                (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank, q.map_at_r)
+            };
             assert_eq!(all(a), all(b));
             assert!(a.neighbors.is_empty());
         }

@@ -213,6 +213,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
     c.push("score", reals(rows, |q| q.score));
+    c.push("map_at_r", reals(rows, |q| q.map_at_r));
     c.push("broken_by", texts(rows, |q| &q.broken_by));
     c.push("evaluations", wholes(rows, |q| q.evaluations));
     c
@@ -225,7 +226,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
     // Columns that older files lack.
-    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
+    let (score, map_at_r) = (c.real_if_there("score")?, c.real_if_there("map_at_r")?);
     let broken_by = if c.has("broken_by") { c.text("broken_by")?.to_vec() } else { vec![String::new(); c.rows()] };
     let evaluations = if c.has("evaluations") { c.whole("evaluations")?.to_vec() } else { vec![0; c.rows()] };
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
@@ -243,6 +244,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         l2: l2[i],
         loss: loss[i],
         score: score[i],
+        map_at_r: map_at_r[i],
         broken_by: broken_by[i].clone(),
         evaluations: evaluations[i],
     };
@@ -250,29 +252,44 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
 }
 
 /// The columns of queries that a comparison needs.
-pub(super) const OUTCOMES: [&str; 7] = ["trial", "query", "label", "first_hit", "success", "target_rank", "score"];
+pub(super) const OUTCOMES: [&str; 8] =
+    ["trial", "query", "label", "first_hit", "success", "target_rank", "score", "map_at_r"];
 
-/// The columns of queries that a report needs.
-pub(super) const REPORTED: [&str; 5] = ["trial", "query", "label", "first_hit", "shift_distance"];
-
-/// Rows with those columns that are there; lists are empty, and what has no column is zero.
+/// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
 pub(super) fn to_outcomes(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
     // A million keys: moved, not copied.
     let trial = c.take_text("trial")?;
     let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
-    let success = if c.has("success") { c.flag("success")? } else { &[] };
-    let target_rank = if c.has("target_rank") { c.whole("target_rank")? } else { &[] };
-    let score = if c.has("score") { c.real("score")? } else { &[] };
-    let shift = if c.has("shift_distance") { c.single("shift_distance")? } else { &[] };
+    let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
+    let (score, map_at_r) = (c.real_if_there("score")?, c.real_if_there("map_at_r")?);
     let row = |(i, trial): (usize, String)| QueryOutcome {
         trial,
         query: query[i],
         label: label[i],
         first_hit: first_hit[i],
-        success: success.get(i).copied().unwrap_or_default(),
-        target_rank: target_rank.get(i).copied().unwrap_or_default(),
-        score: score.get(i).copied().unwrap_or_default(),
-        shift: shift.get(i).copied().unwrap_or_default(),
+        success: success[i],
+        target_rank: target_rank[i],
+        score: score[i],
+        map_at_r: map_at_r[i],
+        ..QueryOutcome::default()
+    };
+    Ok(trial.into_iter().enumerate().map(row).collect())
+}
+
+/// The columns of queries that a report needs.
+pub(super) const REPORTED: [&str; 5] = ["trial", "query", "label", "first_hit", "shift_distance"];
+
+/// Rows with what [`REPORTED`] holds.
+pub(super) fn to_reported(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    let trial = c.take_text("trial")?;
+    let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
+    let shift = c.single("shift_distance")?;
+    let row = |(i, trial): (usize, String)| QueryOutcome {
+        trial,
+        query: query[i],
+        label: label[i],
+        first_hit: first_hit[i],
+        shift: shift[i],
         ..QueryOutcome::default()
     };
     Ok(trial.into_iter().enumerate().map(row).collect())
