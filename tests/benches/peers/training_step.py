@@ -123,7 +123,8 @@ def multi_similarity(embeddings, labels, a=2.0, b=40.0, threshold=0.5, margin=0.
         if len(near) and len(far):
             losses.append(torch.log(1 + torch.exp(-a * (far - threshold)).sum()) / a
                           + torch.log(1 + torch.exp(b * (near - threshold)).sum()) / b)
-    return torch.stack(losses).mean()
+    # Without a kept anchor the official code raises.
+    return torch.stack(losses).mean() if losses else 0 * embeddings.sum()
 
 
 def vectorised(embeddings, labels, a=2.0, b=40.0, threshold=0.5, margin=0.1):
