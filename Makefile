@@ -46,6 +46,7 @@ demo:
 # The report is written whatever the check says: a bad night is when it is wanted.
 nightly: setup
 	cargo build --release $(FEATURES)
+	rm -rf reports/runs/nightly # finished trials are kept there and would be taken as they are
 	"$(TARGET)/release/mdprop" run suites/nightly.toml || test $$? -ge 3
 	"$(TARGET)/release/mdprop" check reports/runs/nightly --confirm suites/nightly.toml \
 		--history reports/history.parquet --reports reports/runs/nightly/check $(CHECK); code=$$?; \
