@@ -16,6 +16,7 @@ mod metrics;
 mod nightly;
 #[cfg(feature = "train")]
 mod pipeline;
+mod plan_time;
 mod ranking;
 #[cfg(feature = "train")]
 mod reports;
@@ -24,6 +25,7 @@ mod retrieval;
 mod setup;
 #[cfg(feature = "train")]
 mod shards;
+mod soundness;
 mod strength;
 mod suite_format;
 #[cfg(feature = "train")]
