@@ -78,7 +78,9 @@ pub fn prepare(
             settings.cancel.check()?;
             ready.push(match &model.source {
                 ModelSource::Recipe(recipe) => trained(model, recipe, seed, images, runtime, settings)?,
-                ModelSource::Onnx(card) => super::foreign::prepare(model, card, images.size, runtime, &settings.artifacts)?,
+                ModelSource::Onnx(card) => {
+                    super::foreign::prepare(model, card, images.size, runtime, &settings.artifacts)?
+                }
             });
         }
     }
@@ -86,7 +88,13 @@ pub fn prepare(
 }
 
 /// Where the artefact of a recipe and a seed lies, and what it is made from.
-fn artefact(model: &PlannedModel, recipe: &Recipe, seed: u64, images: &ImageSet, artifacts: &Path) -> (PathBuf, Digest) {
+fn artefact(
+    model: &PlannedModel,
+    recipe: &Recipe,
+    seed: u64,
+    images: &ImageSet,
+    artifacts: &Path,
+) -> (PathBuf, Digest) {
     let made_from = Digest::of_value(&(ARTEFACT_VERSION, without_prose(recipe), seed, &images.digest));
     (artifacts.join(format!("{}-seed{seed}-{}", model.id, made_from.short())), made_from)
 }

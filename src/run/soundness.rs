@@ -203,7 +203,9 @@ mod tests {
         for (image, bytes) in outcome.kept.iter_mut().take(spoiled) {
             *bytes = images.bytes(*image).to_vec();
         }
-        let more = more_steps(&mut encoder, &input, &method.with_twice_the_steps().unwrap(), &outcome.queries).unwrap().unwrap();
+        let more = more_steps(&mut encoder, &input, &method.with_twice_the_steps().unwrap(), &outcome.queries)
+            .unwrap()
+            .unwrap();
         (more, saved_pictures(&mut encoder, &input, &outcome.kept, &outcome.queries).unwrap().unwrap())
     }
 

@@ -28,6 +28,7 @@ mod shards;
 mod soundness;
 mod strength;
 mod suite_format;
+mod survivors;
 #[cfg(feature = "train")]
 mod tutorial;
 mod verify;

@@ -117,9 +117,10 @@ fn a_sound_model_ends_with_0() {
 fn a_masked_gradient_ends_with_3_and_says_what_to_do() {
     let masked = "straight_through = true\n";
     let (assert, run) = run(quantised, ("", masked));
-    let told = contains("check failed: gradient-matches-differences of theirs seed 0 single-target 8/255: measured slopes")
-        .and(contains("should hold: "))
-        .and(contains("what to do: "));
+    let told =
+        contains("check failed: gradient-matches-differences of theirs seed 0 single-target 8/255: measured slopes")
+            .and(contains("should hold: "))
+            .and(contains("what to do: "));
     assert.code(3).stdout(told);
     assert!(failed(&run).contains(&"gradient-matches-differences"), "{:?}", failed(&run));
 }

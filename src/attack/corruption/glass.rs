@@ -49,7 +49,9 @@ mod tests {
         let mut places = shuffled(24, 2, 1, &mut rng::stream(3, "glass", &[]));
         let moved: Vec<(usize, usize)> = places.iter().copied().enumerate().filter(|(at, from)| at != from).collect();
         assert!(moved.len() > 300, "{}", moved.len());
-        assert!(moved.iter().any(|(at, from)| at / 24 != from / 24) && moved.iter().any(|(at, from)| at % 24 != from % 24));
+        assert!(
+            moved.iter().any(|(at, from)| at / 24 != from / 24) && moved.iter().any(|(at, from)| at % 24 != from % 24)
+        );
         places.sort_unstable();
         assert_eq!(places, (0..576).collect::<Vec<_>>());
     }

@@ -53,7 +53,11 @@ pub(super) fn duration(seconds: f64) -> String {
 /// `12 s`, or `12 s, at most 3 min 0 s` where it depends on the model.
 pub(super) fn span(seconds: Seconds) -> String {
     let Seconds { about, at_most } = seconds;
-    if at_most <= about * 1.02 { duration(about) } else { format!("{}, at most {}", duration(about), duration(at_most)) }
+    if at_most <= about * 1.02 {
+        duration(about)
+    } else {
+        format!("{}, at most {}", duration(about), duration(at_most))
+    }
 }
 
 /// Seconds of one trial of a model, all of its seeds together.

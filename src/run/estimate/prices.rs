@@ -175,13 +175,8 @@ fn price_answers(scene: &Scene<'_>, dim: usize, batch: usize, prices: &mut Price
     let epsilon = Epsilon::Pixels(PixelAmount::grey_levels(8));
     let radii = || EpsilonList(vec![epsilon.clone()]);
     let noise = Method::Noise { epsilon: radii(), distribution: Distribution::Uniform };
-    let walk = Method::Apgd {
-        epsilon: radii(),
-        steps: IDLE_STEPS - 1,
-        restarts: 1,
-        stop: Stop::Never,
-        warm_start: false,
-    };
+    let walk =
+        Method::Apgd { epsilon: radii(), steps: IDLE_STEPS - 1, restarts: 1, stop: Stop::Never, warm_start: false };
     let mut trial = |method: Option<&Method>, most: usize| -> Result<(f64, usize), AttackError> {
         let count = queries.chosen.len().min(most);
         let rows: Vec<usize> = (0..count).collect();

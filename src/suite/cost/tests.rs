@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::sizes::at_most;
 use super::*;
 use crate::suite::plan::PlannedModel;
 

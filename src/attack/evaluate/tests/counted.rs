@@ -149,7 +149,8 @@ fn every_method_takes_the_passes_that_it_is_counted_to_take() {
             assert_eq!(took, counted, "{} {side:?}", method.label());
         }
     }
-    let (took, counted, _) = passes(&method("auto = { epsilon = \"8/255\", stop = \"never\" }"), Side::Query, to_the_end);
+    let (took, counted, _) =
+        passes(&method("auto = { epsilon = \"8/255\", stop = \"never\" }"), Side::Query, to_the_end);
     assert_eq!(took, counted);
 }
 
