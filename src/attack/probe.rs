@@ -15,6 +15,7 @@ use crate::encoder::{Encoder, EncoderError};
 use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::progress::Cancel;
 use crate::record::Check;
+use crate::rng;
 use crate::suite::attack::Goal;
 
 /// Images whose answers and gradients are looked at.
@@ -27,6 +28,9 @@ const STEP: f32 = 16.0 / 255.0;
 /// How far along the gradient's sign the loss is looked at, in both directions, pixel units; each is half of the one
 /// before.
 const DISTANCES: [f32; 5] = [2e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4];
+/// How far from an image its slope is looked at, at most, pixel units. The white ground of a drawing lies exactly where
+/// every max pooling has its kink, so that a slope there is that of no gradient; a step beside it there are no ties.
+const BESIDE: f32 = 4.0 / 255.0;
 
 /// What is probed, with its clean embeddings by the model itself.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +97,7 @@ pub fn gradient(encoder: &mut dyn Encoder, subject: &Subject<'_>) -> Result<Vec<
         checks::gradient_not_zero(flat_images, list.len(), flat_pixels),
     ];
     if flat_images < list.len() {
-        list_of_checks.push(slopes(encoder, &objective, &pixels, &found)?);
+        list_of_checks.push(slopes(encoder, &objective, &subject.beside(&list))?);
     }
     list_of_checks.extend(unbounded(encoder, subject, &pool)?);
     Ok(list_of_checks)
@@ -103,6 +107,19 @@ impl Subject<'_> {
     fn pixels(&self, places: &[usize]) -> Images {
         let images: Vec<usize> = places.iter().map(|&place| self.queries[place]).collect();
         self.images.images(&images)
+    }
+
+    /// These queries with noise of at most [`BESIDE`], inside `[0, 1]`.
+    fn beside(&self, places: &[usize]) -> Images {
+        let mut pixels = self.pixels(places);
+        let stride = pixels.stride();
+        for (row, &place) in pixels.as_mut_slice().chunks_exact_mut(stride).zip(places) {
+            let mut stream = rng::stream(self.seed, "probe-beside", &[self.queries[place] as u64]);
+            for x in row {
+                *x = BESIDE + (1.0 - 2.0 * BESIDE) * *x + BESIDE * (2.0 * rng::unit(&mut stream) - 1.0);
+            }
+        }
+        pixels
     }
 
     /// One target of another class for each of these queries; none if there is no other class.
@@ -121,18 +138,14 @@ impl Subject<'_> {
 ///
 /// Of all distances the pair whose two slopes agree best is taken, so that neither curvature nor rounding is mistaken for a
 /// wrong gradient: a jump agrees with itself at no distance, or at zero.
-fn slopes(
-    encoder: &mut dyn Encoder,
-    objective: &Objective,
-    pixels: &Images,
-    gradient: &[f32],
-) -> Result<Check, AttackError> {
+fn slopes(encoder: &mut dyn Encoder, objective: &Objective, pixels: &Images) -> Result<Check, AttackError> {
+    let gradient = encoder.gradient(&objective.descent(pixels, pixels, pixels))?.pixels;
     let stride = pixels.stride();
     let mut measured: Vec<Vec<f64>> = Vec::new();
     for distance in DISTANCES {
         let mut loss_at = |sign: f32| -> Result<Vec<f64>, EncoderError> {
             let mut moved = pixels.clone();
-            for (x, g) in moved.as_mut_slice().iter_mut().zip(gradient) {
+            for (x, g) in moved.as_mut_slice().iter_mut().zip(&gradient) {
                 if *g != 0.0 {
                     *x += sign * distance * g.signum();
                 }

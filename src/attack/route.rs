@@ -8,8 +8,7 @@ use super::walk::Walk;
 use super::walk::apgd::Apgd;
 use super::walk::descent::GradientWalk;
 use super::walk::estimate::{Estimate, Plan, Probes};
-use super::walk::square::Square;
-use super::walk::square_l2::SquareL2;
+use super::walk::{square, square_l2};
 use crate::rng::Stream;
 use crate::suite::attack::{Access, Estimation, Goal, Method, RandomStart};
 use crate::units::{Epsilon, Norm};
@@ -132,9 +131,9 @@ impl Route {
                 Box::new(Apgd::new(region, first, *steps))
             }
             Self::Square { queries } if region.norm() == Norm::L2 => {
-                Box::new(SquareL2::new(region, warm, *queries, stream))
+                Box::new(square_l2::walk(region, warm, *queries, stream))
             }
-            Self::Square { queries } => Box::new(Square::new(region, warm, *queries, stream)),
+            Self::Square { queries } => Box::new(square::walk(region, warm, *queries, stream)),
             Self::Estimate(plan) => {
                 let first = warm.unwrap_or_else(|| match restart {
                     0 => region.clean().to_vec(),

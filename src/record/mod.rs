@@ -298,7 +298,7 @@ pub struct Manifest {
 }
 
 /// Everything a report shows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// How it was made.
     pub manifest: Manifest,

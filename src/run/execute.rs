@@ -173,14 +173,7 @@ fn open_data(plan: &Plan, settings: &Settings<'_>) -> Result<ImageSet, RunError>
 }
 
 fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunError> {
-    let mut run = Run {
-        manifest: Manifest::default(),
-        measurements: vec![],
-        queries: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
-    };
+    let mut run = Run::default();
     for model in ready {
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);

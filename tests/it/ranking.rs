@@ -14,7 +14,7 @@ use mdprop::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
 use mdprop::metric::ers::SCORES;
 use mdprop::metric::kind::Metric;
 use mdprop::progress::{Cancel, Silent};
-use mdprop::record::{Manifest, Measurement, Run};
+use mdprop::record::{Measurement, Run};
 use mdprop::run::ers;
 use mdprop::suite::attack::{EpsilonList, Goal, Method, RandomStart, RankingPart, Robrank, Side, Stop};
 use mdprop::suite::recipe::Preset;
@@ -90,14 +90,7 @@ fn measure(fixture: &Fixture, reference: &Reference) -> Run {
     let all = &images.split.test;
     let clean = embed_all(&mut encoder, &images, all, 20, &Silent, &cancel).unwrap();
     let preset = if reference.code { Preset::Code } else { Preset::Paper };
-    let mut run = Run {
-        manifest: Manifest::default(),
-        measurements: vec![],
-        queries: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
-    };
+    let mut run = Run::default();
     for part in RankingPart::ALL {
         let (w, m) = (reference.count, reference.count);
         let goal = Goal::Robrank(Robrank { parts: vec![part], w, m, preset, ..Robrank::default() });

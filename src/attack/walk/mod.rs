@@ -7,6 +7,7 @@
 pub mod apgd;
 pub mod descent;
 pub mod estimate;
+pub mod proposals;
 pub mod square;
 pub mod square_l2;
 

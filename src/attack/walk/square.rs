@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Seen, Walk};
+use super::proposals::Proposals;
 use crate::attack::region::Region;
 use crate::rng::{self, Stream};
 
@@ -31,43 +31,30 @@ pub(super) fn coin(stream: &mut Stream) -> f32 {
     if rng::below(stream, 2) == 0 { -1.0 } else { 1.0 }
 }
 
-/// The Square attack of one image.
-#[derive(Debug, Clone)]
-pub struct Square {
-    region: Arc<Region>,
-    queries: usize,
-    stream: Stream,
-    /// The best image so far.
-    x: Vec<f32>,
-    candidate: Vec<f32>,
-    score: f64,
-    asked: usize,
+/// The Square attack of one image: `queries` looks. `start`: where a smaller budget ended; without it, stripes.
+pub fn walk(region: Arc<Region>, start: Option<Vec<f32>>, queries: usize, mut stream: Stream) -> Proposals {
+    let first = start.unwrap_or_else(|| stripes(&region, &mut stream));
+    Proposals::new(region, queries, stream, first, next)
 }
 
-impl Square {
-    /// A walk of `queries` looks. `start`: where a smaller budget ended; without it, stripes.
-    pub fn new(region: Arc<Region>, start: Option<Vec<f32>>, queries: usize, mut stream: Stream) -> Self {
-        let candidate = start.unwrap_or_else(|| stripes(&region, &mut stream));
-        let x = region.clean().to_vec();
-        Self { region, queries, stream, x, candidate, score: f64::INFINITY, asked: 0 }
-    }
-
-    fn propose(&mut self) {
-        let [c, h, w] = self.region.shape();
-        let side = side(self.asked, self.queries, self.region.shape(), 1);
-        let top = rng::below(&mut self.stream, (h - side + 1) as u64) as usize;
-        let left = rng::below(&mut self.stream, (w - side + 1) as u64) as usize;
-        self.candidate.clone_from(&self.x);
-        for channel in 0..c {
-            let sign = coin(&mut self.stream);
-            for row in top..top + side {
-                for i in (channel * h + row) * w + left..(channel * h + row) * w + left + side {
-                    self.candidate[i] = self.region.clean()[i] + sign * self.region.radius(i);
-                }
+/// The best image with one square, in each channel at one of its bounds.
+fn next(search: &mut Proposals) -> Vec<f32> {
+    let [c, h, w] = search.region.shape();
+    let side = side(search.asked, search.queries, search.region.shape(), 1);
+    let top = rng::below(&mut search.stream, (h - side + 1) as u64) as usize;
+    let left = rng::below(&mut search.stream, (w - side + 1) as u64) as usize;
+    let mut candidate = search.x.clone();
+    for channel in 0..c {
+        let sign = coin(&mut search.stream);
+        for row in top..top + side {
+            let at = (channel * h + row) * w + left;
+            for (i, pixel) in candidate.iter_mut().enumerate().skip(at).take(side) {
+                *pixel = search.region.clean()[i] + sign * search.region.radius(i);
             }
         }
-        self.region.project(&mut self.candidate);
     }
+    search.region.project(&mut candidate);
+    candidate
 }
 
 /// Columns at the bounds, each channel and column with a sign of its own.
@@ -80,29 +67,11 @@ fn stripes(region: &Region, stream: &mut Stream) -> Vec<f32> {
     x
 }
 
-impl Walk for Square {
-    fn point(&self) -> &[f32] {
-        &self.candidate
-    }
-
-    fn learn(&mut self, seen: Seen<'_>) -> bool {
-        if seen.score < self.score {
-            self.score = seen.score;
-            std::mem::swap(&mut self.x, &mut self.candidate);
-        }
-        self.asked += 1;
-        if self.asked >= self.queries {
-            return false;
-        }
-        self.propose();
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attack::budget::Budget;
+    use crate::attack::walk::{Seen, Walk};
     use crate::units::Epsilon;
 
     #[test]
@@ -119,7 +88,7 @@ mod tests {
         let budget = Budget::new(&Epsilon::Normalized(0.1), &[1.0; 3]);
         let clean = vec![0.5; 3 * 64];
         let region = Arc::new(Region::new(clean, [3, 8, 8], &budget));
-        let mut square = Square::new(region, None, 300, rng::stream(1, "test", &[]));
+        let mut square = walk(region, None, 300, rng::stream(1, "test", &[]));
         let mut looks = 0;
         loop {
             looks += 1;

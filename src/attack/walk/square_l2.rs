@@ -5,79 +5,65 @@
 
 use std::sync::Arc;
 
+use super::proposals::Proposals;
 use super::square::{coin, side};
-use super::{Seen, Walk};
 use crate::attack::region::Region;
 use crate::rng::{self, Stream};
 
-/// The Square attack of one image in the L2 norm.
-#[derive(Debug, Clone)]
-pub struct SquareL2 {
-    region: Arc<Region>,
-    queries: usize,
-    stream: Stream,
-    /// The best image so far.
-    x: Vec<f32>,
-    candidate: Vec<f32>,
-    score: f64,
-    asked: usize,
+/// The Square attack of one image in the L2 norm: `queries` looks. `start`: where a smaller budget ended; without it, a grid
+/// of shapes.
+pub fn walk(region: Arc<Region>, start: Option<Vec<f32>>, queries: usize, mut stream: Stream) -> Proposals {
+    let first = start.unwrap_or_else(|| grid(&region, &mut stream));
+    Proposals::new(region, queries, stream, first, next)
 }
 
-impl SquareL2 {
-    /// A walk of `queries` looks. `start`: where a smaller budget ended; without it, a grid of shapes.
-    pub fn new(region: Arc<Region>, start: Option<Vec<f32>>, queries: usize, mut stream: Stream) -> Self {
-        let candidate = start.unwrap_or_else(|| grid(&region, &mut stream));
-        let x = region.clean().to_vec();
-        Self { region, queries, stream, x, candidate, score: f64::INFINITY, asked: 0 }
+/// The best image with length moved from one window to another.
+fn next(search: &mut Proposals) -> Vec<f32> {
+    let shape @ [c, h, w] = search.region.shape();
+    let mut side = side(search.asked, search.queries, shape, 3);
+    if side.is_multiple_of(2) && side < h.min(w) {
+        side += 1;
     }
-
-    fn propose(&mut self) {
-        let shape @ [c, h, w] = self.region.shape();
-        let mut side = side(self.asked, self.queries, shape, 3);
-        if side.is_multiple_of(2) && side < h.min(w) {
-            side += 1;
-        }
-        let place = |stream: &mut Stream| {
-            let top = rng::below(stream, (h - side + 1) as u64) as usize;
-            (top, rng::below(stream, (w - side + 1) as u64) as usize)
+    let place = |stream: &mut Stream| {
+        let top = rng::below(stream, (h - side + 1) as u64) as usize;
+        (top, rng::below(stream, (w - side + 1) as u64) as usize)
+    };
+    let (to, from) = (place(&mut search.stream), place(&mut search.stream));
+    let longest = search.region.l2().unwrap_or(0.0);
+    let clean = search.region.clean();
+    let mut change: Vec<f64> = search.x.iter().zip(clean).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
+    let unused = (longest * longest - change.iter().map(|v| v * v).sum::<f64>()).max(0.0);
+    let eta = eta(side, rng::below(&mut search.stream, 2) == 1);
+    let inside = |row: usize, column: usize, (top, left): (usize, usize)| {
+        (top..top + side).contains(&row) && (left..left + side).contains(&column)
+    };
+    for channel in 0..c {
+        let at = |row: usize, column: usize| (channel * h + row) * w + column;
+        let pixels = || (0..h).flat_map(|row| (0..w).map(move |column| (row, column)));
+        let squared = |change: &[f64], of: &dyn Fn(usize, usize) -> bool| -> f64 {
+            pixels().filter(|(r, c)| of(*r, *c)).map(|(r, c)| change[at(r, c)].powi(2)).sum()
         };
-        let (to, from) = (place(&mut self.stream), place(&mut self.stream));
-        let longest = self.region.l2().unwrap_or(0.0);
-        let clean = self.region.clean();
-        let mut change: Vec<f64> = self.x.iter().zip(clean).map(|(x, c)| f64::from(*x) - f64::from(*c)).collect();
-        let unused = (longest * longest - change.iter().map(|v| v * v).sum::<f64>()).max(0.0);
-        let eta = eta(side, rng::below(&mut self.stream, 2) == 1);
-        let inside = |row: usize, column: usize, (top, left): (usize, usize)| {
-            (top..top + side).contains(&row) && (left..left + side).contains(&column)
-        };
-        for channel in 0..c {
-            let at = |row: usize, column: usize| (channel * h + row) * w + column;
-            let pixels = || (0..h).flat_map(|row| (0..w).map(move |column| (row, column)));
-            let squared = |change: &[f64], of: &dyn Fn(usize, usize) -> bool| -> f64 {
-                pixels().filter(|(r, c)| of(*r, *c)).map(|(r, c)| change[at(r, c)].powi(2)).sum()
-            };
-            let own = squared(&change, &|r, c| inside(r, c, to)).sqrt();
-            let both = squared(&change, &|r, c| inside(r, c, to) || inside(r, c, from));
-            let length = (unused / c as f64 + both).sqrt();
-            let sign = f64::from(coin(&mut self.stream));
-            let mut shape: Vec<f64> = Vec::with_capacity(side * side);
-            for row in 0..side {
-                for column in 0..side {
-                    let old = change[at(to.0 + row, to.1 + column)];
-                    let kept = if own > 0.0 { old / own } else { 0.0 };
-                    shape.push(sign * eta[row * side + column] + kept);
-                }
-            }
-            let norm = shape.iter().map(|v| v * v).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-            for (row, column) in pixels().filter(|(r, c)| inside(*r, *c, from)) {
-                change[at(row, column)] = 0.0;
-            }
-            for (i, value) in shape.iter().enumerate() {
-                change[at(to.0 + i / side, to.1 + i % side)] = value / norm * length;
+        let own = squared(&change, &|r, c| inside(r, c, to)).sqrt();
+        let both = squared(&change, &|r, c| inside(r, c, to) || inside(r, c, from));
+        let length = (unused / c as f64 + both).sqrt();
+        let sign = f64::from(coin(&mut search.stream));
+        let mut shape: Vec<f64> = Vec::with_capacity(side * side);
+        for row in 0..side {
+            for column in 0..side {
+                let old = change[at(to.0 + row, to.1 + column)];
+                let kept = if own > 0.0 { old / own } else { 0.0 };
+                shape.push(sign * eta[row * side + column] + kept);
             }
         }
-        self.candidate = applied(&self.region, &change);
+        let norm = shape.iter().map(|v| v * v).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        for (row, column) in pixels().filter(|(r, c)| inside(*r, *c, from)) {
+            change[at(row, column)] = 0.0;
+        }
+        for (i, value) in shape.iter().enumerate() {
+            change[at(to.0 + i / side, to.1 + i % side)] = value / norm * length;
+        }
     }
+    applied(&search.region, &change)
 }
 
 /// The clean image with a change in its direction and of the full length.
@@ -131,29 +117,11 @@ fn hill(row: usize, column: usize, height: usize, width: usize) -> f64 {
     (distance..=(height / 2).max(width / 2)).map(|j| ((j + 1) as f64).powi(-2)).sum()
 }
 
-impl Walk for SquareL2 {
-    fn point(&self) -> &[f32] {
-        &self.candidate
-    }
-
-    fn learn(&mut self, seen: Seen<'_>) -> bool {
-        if seen.score < self.score {
-            self.score = seen.score;
-            std::mem::swap(&mut self.x, &mut self.candidate);
-        }
-        self.asked += 1;
-        if self.asked >= self.queries {
-            return false;
-        }
-        self.propose();
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attack::budget::Budget;
+    use crate::attack::walk::{Seen, Walk};
     use crate::units::Epsilon;
 
     #[test]
@@ -176,7 +144,7 @@ mod tests {
         let budget = Budget::new(&Epsilon::L2(length), &[1.0; 3]);
         let clean = vec![0.5; 3 * 100];
         let region = Arc::new(Region::new(clean.clone(), [3, 10, 10], &budget));
-        let mut square = SquareL2::new(region, None, 1000, rng::stream(1, "test", &[]));
+        let mut square = walk(region, None, 1000, rng::stream(1, "test", &[]));
         // Against a fixed direction: the largest possible drop is its length times the budget.
         let wish: Vec<f64> = (0..300).map(|i| if i % 100 < 30 { 1.0 } else { -0.2 }).collect();
         let mut scores = vec![];

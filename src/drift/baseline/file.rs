@@ -269,14 +269,7 @@ pub(super) fn parse(text: &str) -> Result<Baseline, Refusal> {
         return Err(format("nobody has accepted it"));
     }
     let lists = wire.queries.iter().map(queries).collect::<Result<Vec<_>, _>>()?;
-    let mut run = Run {
-        manifest: Manifest::default(),
-        measurements: vec![],
-        queries: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
-    };
+    let mut run = Run::default();
     for trial in &wire.trial {
         let list = lists.get(trial.of_queries).ok_or_else(|| format("a trial names queries that are not there"))?;
         run.queries.extend(outcomes(trial, list)?);

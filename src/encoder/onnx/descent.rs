@@ -4,7 +4,7 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session};
 use ort::value::DynValue;
 
-use super::{Attack, OnnxEncoder, forward, join, padded, session, share};
+use super::{Attack, OnnxEncoder, Pass, forward, join, padded, session, share};
 use crate::batch::ShapeError;
 use crate::encoder::loss::Terms;
 use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, GradientSteps, Loss, Sample};
@@ -57,11 +57,11 @@ impl<'a> OnnxDescent<'a> {
         let size = encoder.batch_size;
         let count = n.div_ceil(size);
         // In this order: the attack may find that fewer sessions do.
-        encoder.ensure_attack(descent.loss.head, count)?;
+        encoder.ensure_attack(descent.loss.head, Pass::Step, count)?;
         encoder.ensure_forward(count)?;
         let OnnxEncoder { spec, forward, attacks, input, output, .. } = encoder;
         let missing = || EncoderError::Runtime { name: spec.name.clone(), reason: "no attack session".into() };
-        let Attack { names, sessions } = attacks.get_mut(&descent.loss.head).ok_or_else(missing)?;
+        let Attack { names, sessions } = attacks.get_mut(&(descent.loss.head, Pass::Step)).ok_or_else(missing)?;
         let lanes = sessions.len().min(count).max(1);
         let mut pieces = (0..count)
             .map(|i| Piece::new(&sessions[i % lanes], spec, names, descent, i * size, size))

@@ -4,10 +4,9 @@ use ort::session::Session;
 use ort::value::DynValue;
 
 use super::descent::{gallery_values, table_shape};
-use super::{Attack, OnnxEncoder, graph_inputs, join, lanes, padded, session, share};
+use super::{Attack, OnnxEncoder, Pass, join, padded, session, share};
 use crate::encoder::{Descent, EncoderError, EncoderSpec, Evaluation, Gradient};
-use crate::onnx::proto::ModelProto;
-use crate::onnx::{AttackGraph, AttackGraphOptions, LossHead, attack_graph};
+use crate::onnx::AttackGraph;
 
 /// What one run gives for a full piece.
 struct Found {
@@ -23,10 +22,10 @@ impl OnnxEncoder {
         self.check_descent(at)?;
         let (n, t, size, d) = (at.start.len(), at.loss.targets_per_sample, self.batch_size, self.spec.embedding_dim);
         let count = n.div_ceil(size);
-        self.ensure_gradient(at.loss.head, count)?;
+        self.ensure_attack(at.loss.head, Pass::Gradient, count)?;
         let [c, h, w] = self.spec.input;
         let missing = || EncoderError::Runtime { name: self.spec.name.clone(), reason: "no gradient session".into() };
-        let Attack { names, sessions } = self.gradients.get_mut(&at.loss.head).ok_or_else(missing)?;
+        let Attack { names, sessions } = self.attacks.get_mut(&(at.loss.head, Pass::Gradient)).ok_or_else(missing)?;
         let spec = &self.spec;
         let (columns, gallery) = (at.loss.table_columns(n), gallery_values(spec, names, &at.loss)?);
         let piece = |session: &mut Session, i: usize| {
@@ -63,68 +62,6 @@ impl OnnxEncoder {
         let rows = found.into_iter().map(|f| f.embedding).collect();
         let embeddings = join(&spec.name, n, d, size, rows)?;
         Ok(Gradient { evaluation: Evaluation { loss, embeddings }, pixels })
-    }
-
-    /// The gradient's graph of this loss, with one session per thread that has work.
-    fn ensure_gradient(&mut self, head: LossHead, pieces: usize) -> Result<(), EncoderError> {
-        self.use_head(head);
-        let wanted = self.threads.min(pieces).max(1);
-        if self.gradients.get(&head).is_some_and(|a| a.sessions.len() >= wanted) {
-            return Ok(());
-        }
-        let options = AttackGraphOptions {
-            head,
-            batch_size: Some(self.batch_size),
-            targets_per_sample: None,
-            gradient_output: true,
-            straight_through: self.straight_through,
-        };
-        let graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
-        let mut graph = graph.without_step();
-        self.spec.straight_through.clone_from(&graph.straight_through);
-        let mut sessions = self.gradients.remove(&head).map(|a| a.sessions).unwrap_or_default();
-        while sessions.len() < wanted {
-            sessions.push(session::open(
-                &self.runtime,
-                &self.spec.name,
-                &graph.model,
-                self.provider,
-                &mut self.weights,
-            )?);
-        }
-        self.settle_gradient_sessions(head, &graph, &mut sessions)?;
-        graph.model = ModelProto::default();
-        self.gradients.insert(head, Attack { names: graph, sessions });
-        Ok(())
-    }
-
-    /// Keeps as many sessions as are worth having; proves the provider once.
-    fn settle_gradient_sessions(
-        &mut self,
-        head: LossHead,
-        graph: &AttackGraph,
-        sessions: &mut Vec<Session>,
-    ) -> Result<(), EncoderError> {
-        // Without the step, its inputs are gone.
-        let step = [&graph.lower, &graph.upper, &graph.step_size];
-        let mut inputs = graph_inputs(graph, head, &self.spec, self.batch_size);
-        inputs.retain(|(name, _)| step.iter().all(|gone| *gone != name));
-        if self.provider != super::Provider::Cpu {
-            if !self.gradients.contains_key(&head) {
-                self.prove_provider(&graph.model, &inputs)?;
-            }
-            return Ok(());
-        }
-        let Some(clock) = self.clock.filter(|_| sessions.len() > 1) else { return Ok(()) };
-        let spec = &self.spec;
-        let pass = |session: &mut Session| lanes::grey_step(session, spec, &inputs);
-        let kept = lanes::worth_having(sessions, clock, pass)?;
-        if kept < sessions.len() {
-            sessions.truncate(kept);
-            self.forward.truncate(kept);
-            self.threads = kept;
-        }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod batching;
 mod descent;
 mod gradient;
 mod lanes;
+mod opening;
 pub mod probe;
 pub mod provider;
 mod runtime;
@@ -26,13 +27,11 @@ pub use provider::{Provider, ProviderError};
 pub use runtime::Runtime;
 use weights::Weights;
 
-use self::probe::Probe;
+use self::opening::{Attack, Pass};
 use super::{Descent, Encoder, EncoderError, EncoderSpec, Gradient, GradientSteps};
 use crate::batch::{Embeddings, Images, ShapeError};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{
-    self, AttackGraph, AttackGraphOptions, Dim, LossHead, OnnxError, attack_graph, loss_head, promote, validate, wrap,
-};
+use crate::onnx::{self, Dim, LossHead, attack_graph, promote, validate, wrap};
 
 /// How to run a file.
 #[derive(Debug, Clone)]
@@ -70,9 +69,6 @@ impl Default for OnnxOptions {
     }
 }
 
-/// Losses whose sessions are kept: each holds the memory of a backward pass.
-const KEPT_HEADS: usize = 2;
-
 /// Most entries of one batch: 2 GB in float32.
 const MOST_PIXELS: usize = 1 << 29;
 
@@ -91,20 +87,11 @@ pub struct OnnxEncoder {
     provider: Provider,
     scratch: PathBuf,
     forward: Vec<Session>,
-    attacks: HashMap<LossHead, Attack>,
-    /// Without the step, for searches that step by themselves.
-    gradients: HashMap<LossHead, Attack>,
+    attacks: HashMap<(LossHead, Pass), Attack>,
     /// The losses with sessions, the one that was used last at the end.
     recent: Vec<LossHead>,
     /// Behind the sessions, which are dropped first: they read these.
     weights: Weights,
-}
-
-/// The attack graph of one loss: its names, and one session per thread.
-#[derive(Debug)]
-struct Attack {
-    names: AttackGraph,
-    sessions: Vec<Session>,
 }
 
 impl OnnxEncoder {
@@ -185,7 +172,6 @@ impl OnnxEncoder {
             scratch: options.scratch.clone(),
             forward: vec![],
             attacks: HashMap::new(),
-            gradients: HashMap::new(),
             recent: vec![],
             weights: Weights::default(),
         };
@@ -217,114 +203,6 @@ impl OnnxEncoder {
     /// Images in one forward pass.
     pub fn batch_size(&self) -> usize {
         self.batch_size
-    }
-
-    /// The first session; tells whether the runtime takes the file at all.
-    fn open_first(&mut self) -> Result<(), EncoderError> {
-        let opened = self.open_forward();
-        let session = match opened {
-            Err(EncoderError::Runtime { reason, .. }) if promote::is_needed(&self.model) => {
-                self.model = promote::to_float32(std::mem::take(&mut self.model));
-                self.spec.notes = vec![format!(
-                    "the runtime cannot run the file as it is ({}): its float32 copy answers and is attacked",
-                    reason.lines().next().unwrap_or_default()
-                )];
-                self.open_forward()?
-            }
-            other => other?,
-        };
-        self.forward = vec![session];
-        Ok(())
-    }
-
-    fn open_forward(&mut self) -> Result<Session, EncoderError> {
-        let model = attack_graph::with_batch_size(self.model.clone(), self.batch_size);
-        session::open(&self.runtime, &self.spec.name, &model, self.provider, &mut self.weights)
-    }
-
-    /// Runs a graph once on zeros and checks in the runtime's profile that the demanded provider computed.
-    fn prove_provider(&self, model: &ModelProto, inputs: &[(String, Vec<usize>)]) -> Result<(), EncoderError> {
-        let mut probe = Probe::profiled(&self.runtime, &self.spec.name, model, self.provider, &self.scratch)?;
-        let zeros: Vec<Vec<f32>> = inputs.iter().map(|(_, shape)| vec![0.0; shape.iter().product()]).collect();
-        let fed: Vec<(&str, &[usize], &[f32])> =
-            inputs.iter().zip(&zeros).map(|((name, shape), data)| (name.as_str(), &shape[..], &data[..])).collect();
-        probe.run(&fed, &[])?;
-        provider::check_placement(self.provider, &probe.placement()?)
-            .map(drop)
-            .map_err(|source| EncoderError::Provider { name: self.spec.name.clone(), source })
-    }
-
-    /// One forward session per thread that has work.
-    fn ensure_forward(&mut self, pieces: usize) -> Result<(), EncoderError> {
-        while self.forward.len() < self.threads.min(pieces) {
-            let session = self.open_forward()?;
-            self.forward.push(session);
-        }
-        Ok(())
-    }
-
-    /// The attack graph of this loss, with one session per thread that has work.
-    fn ensure_attack(&mut self, head: LossHead, pieces: usize) -> Result<(), EncoderError> {
-        self.use_head(head);
-        let wanted = self.threads.min(pieces).max(1);
-        if self.attacks.get(&head).is_some_and(|a| a.sessions.len() >= wanted) {
-            return Ok(());
-        }
-        let options = AttackGraphOptions {
-            head,
-            batch_size: Some(self.batch_size),
-            targets_per_sample: None,
-            gradient_output: false,
-            straight_through: self.straight_through,
-        };
-        let mut graph = attack_graph::build(self.model.clone(), &options).map_err(|e| self.no_gradient(e))?;
-        self.spec.straight_through.clone_from(&graph.straight_through);
-        let mut sessions = self.attacks.remove(&head).map(|a| a.sessions).unwrap_or_default();
-        while sessions.len() < wanted {
-            sessions.push(session::open(
-                &self.runtime,
-                &self.spec.name,
-                &graph.model,
-                self.provider,
-                &mut self.weights,
-            )?);
-        }
-        if let (Some(clock), 2.., Provider::Cpu) = (self.clock, sessions.len(), self.provider) {
-            let (spec, inputs) = (&self.spec, graph_inputs(&graph, head, &self.spec, self.batch_size));
-            let pass = |session: &mut Session| lanes::grey_step(session, spec, &inputs);
-            let lanes = lanes::worth_having(&mut sessions, clock, pass)?;
-            if lanes < sessions.len() {
-                sessions.truncate(lanes);
-                self.forward.truncate(lanes);
-                // Measured once: who gains nothing with these sessions gains nothing with the next.
-                self.threads = lanes;
-            }
-        }
-        if self.provider != Provider::Cpu && !self.attacks.contains_key(&head) {
-            self.prove_provider(&graph.model, &graph_inputs(&graph, head, &self.spec, self.batch_size))?;
-        }
-        graph.model = ModelProto::default();
-        self.attacks.insert(head, Attack { names: graph, sessions });
-        Ok(())
-    }
-
-    /// Lets the sessions of losses go that were not used for the longest time.
-    fn use_head(&mut self, head: LossHead) {
-        self.recent.retain(|other| *other != head);
-        self.recent.push(head);
-        while self.recent.len() > KEPT_HEADS {
-            let oldest = self.recent.remove(0);
-            self.attacks.remove(&oldest);
-            self.gradients.remove(&oldest);
-        }
-    }
-
-    fn no_gradient(&self, error: OnnxError) -> EncoderError {
-        let name = self.spec.name.clone();
-        match error {
-            OnnxError::NoRule { node, op } => EncoderError::NoGradient { name, node, op },
-            other => EncoderError::Unusable { name, reason: other.to_string() },
-        }
     }
 
     fn shape_error(&self, source: ShapeError) -> EncoderError {
@@ -381,34 +259,6 @@ impl Encoder for OnnxEncoder {
     fn gradient(&mut self, at: &Descent<'_>) -> Result<Gradient, EncoderError> {
         self.gradient_at(at)
     }
-}
-
-/// Name and shape of every input of an attack graph, for a run on numbers that mean nothing.
-fn graph_inputs(
-    graph: &AttackGraph,
-    head: LossHead,
-    spec: &EncoderSpec,
-    batch_size: usize,
-) -> Vec<(String, Vec<usize>)> {
-    let (n, [c, h, w], d) = (batch_size, spec.input, spec.embedding_dim);
-    let image = vec![n, c, h, w];
-    let mut inputs: Vec<(String, Vec<usize>)> = vec![
-        (graph.x.clone(), image.clone()),
-        (graph.lower.clone(), image.clone()),
-        (graph.upper.clone(), image),
-        (graph.step_size.clone(), vec![n, c, 1, 1]),
-        (graph.targets.clone(), vec![n, 1, d]),
-        (graph.weights.clone(), vec![n, 1]),
-    ];
-    let table = head.table_columns(1).map_or(vec![n, 1, 2], |columns| vec![n, columns]);
-    inputs.extend(graph.table.clone().map(|name| (name, table)));
-    let items = if let LossHead::Margin { items, .. } = head { items } else { 2 };
-    if let Some([gallery, marks]) = graph.gallery.clone() {
-        inputs.push((gallery, vec![items, d]));
-        inputs.push((marks, vec![loss_head::GALLERY_MARKS, items]));
-    }
-    inputs.retain(|(name, _)| !name.is_empty());
-    inputs
 }
 
 /// Rows `start..start + count` of a buffer; beyond its end the last row is repeated.

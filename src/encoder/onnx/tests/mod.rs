@@ -5,6 +5,7 @@ mod operators;
 
 use super::*;
 use crate::encoder::{Distance, Loss};
+use crate::onnx::AttackGraphOptions;
 use crate::onnx::fixtures::{Net, little_resnet, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::proto::ModelProto;
@@ -102,7 +103,7 @@ fn as_many_sessions_as_the_clock_finds_worth_having() {
         let options = OnnxOptions { threads: 3, batch_size: 3, clock, ..OnnxOptions::default() };
         let mut encoder = OnnxEncoder::from_model(&runtime(), little_resnet(12, 12), "net", &options).unwrap();
         found.push(run_steps(&mut encoder, &start, distance, 3));
-        assert_eq!(encoder.attacks[&LossHead::Weighted(distance)].sessions.len(), wanted);
+        assert_eq!(encoder.attacks[&(LossHead::Weighted(distance), Pass::Step)].sessions.len(), wanted);
         assert_eq!(encoder.forward.len(), wanted);
     }
     assert!(
