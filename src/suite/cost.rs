@@ -98,7 +98,8 @@ pub fn search(trial: &TrialSpec, method: &Method, sizes: Sizes, course: &Course)
     let images = if whole_gallery { sizes.gallery } else { sizes.queries };
     let once = sizes.rounds((images as f64 * course.begun).ceil() as usize);
     let mut work = Work { forward: once, answers: 1.0, ..Work::default() };
-    if let Method::Noise { .. } | Method::Corruption(_) | Method::Universal(_) = method {
+    if method.legs(epsilon).is_empty() {
+        // The loss is looked at before the answer is.
         work.forward += once;
     }
     if let Method::Universal(universal) = method

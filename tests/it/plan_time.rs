@@ -31,8 +31,8 @@ fn a_suite_of_foreign_files_is_timed_trial_by_trial() {
     assert_eq!(names, ["clean", "single-target", "single-target", "untargeted", "noise"]);
     let each: Vec<f64> = trials.iter().map(seconds).collect();
     assert!(each.iter().all(|seconds| *seconds > 0.0));
-    // The larger radius is repeated in other batches and with more steps; noise takes no gradient.
-    assert!(each[2] > each[1] && each[1] > 3.0 * each[4], "{each:?}");
+    // The larger radius is repeated in other batches and with more steps.
+    assert!(each[2] > each[1], "{each:?}");
     let data = value.pointer("/time/estimate/data").unwrap().as_f64().unwrap();
     let total = value.pointer("/time/total/about").unwrap().as_f64().unwrap();
     assert!((each.iter().sum::<f64>() + data - total).abs() < 1e-9);

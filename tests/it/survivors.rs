@@ -26,7 +26,7 @@ id = "foreign"
 name = "auto"
 side = "query"
 goal.misrank = {}
-method.auto = { epsilon = ["1/255", "2/255"], stop = "STOP" }
+method.auto = { epsilon = [0.0005, 0.004], stop = "STOP" }
 "#;
 
 /// Outcomes of the attacked queries, without the key of their trial and what it took, and the sum of what it took.
@@ -53,6 +53,6 @@ fn the_ensemble_finds_the_same_whether_broken_queries_are_left_alone_or_not() {
     assert_eq!(alone.len(), 32);
     assert_eq!(alone, all);
     let broken: std::collections::BTreeSet<&str> = alone.iter().map(|query| query.broken_by.as_str()).collect();
-    assert!(broken.len() > 1, "some query is broken: {broken:?}");
+    assert!(broken.contains("") && broken.len() > 1, "some are broken, some are not: {broken:?}");
     assert!(few < many, "{few} looks, and {many} to the end");
 }

@@ -70,6 +70,20 @@ mod tests {
     }
 
     #[test]
+    fn the_heaviest_severity_moves_more_than_the_lightest() {
+        for side in [24, 64, 224] {
+            let data =
+                (0..side * side).map(|i| if (i / side / 3 + i % side / 3) % 2 == 0 { 0.2 } else { 0.8 }).collect();
+            let picture = Picture { side, data };
+            let change = |severity| {
+                let broken = glass(&picture, Severity::new(severity, side), &mut rng::stream(3, "glass", &[]));
+                broken.data.iter().zip(&picture.data).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+            };
+            assert!(change(5) > 1.2 * change(1), "{side}: {} {}", change(1), change(5));
+        }
+    }
+
+    #[test]
     fn a_picture_smaller_than_the_reach_stays() {
         let tiny = Picture { side: 2, data: vec![0.0, 0.25, 0.5, 1.0] };
         assert_eq!(shuffled(2, 1, 3, &mut rng::stream(1, "glass", &[])), [0, 1, 2, 3]);

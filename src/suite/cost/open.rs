@@ -61,7 +61,7 @@ impl Open {
             work += self.loss(place, "squared", Way::Step);
             work += Work {
                 forward: PROBE_PASSES - 2.0,
-                gradient: 1.0,
+                gradient: 2.0,
                 step: looks * sizes.rounds(queries.min(sizes.queries)),
                 ranked: looks * queries as f64 + sizes.queries as f64,
                 rankings: looks + 1.0,

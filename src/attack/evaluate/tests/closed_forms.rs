@@ -10,6 +10,8 @@ use crate::suite::attack::TargetLoss;
 const OUTPUTS: usize = 4;
 const OWN: usize = 48 / OUTPUTS;
 const STEPS: usize = 200;
+/// Length of a step in radii: so long that the whole walk turns round the ball.
+const STEP: f64 = 0.05;
 
 /// Output `k` is the sum of every fourth pixel from `k` on, over `√12`: rows of length 1 that share no pixel.
 fn separate() -> LinearEncoder {
@@ -38,9 +40,13 @@ fn outputs(images: &ImageSet, i: usize) -> Vec<f64> {
 
 fn methods(epsilon: &Epsilon) -> Vec<Method> {
     let radii = || EpsilonList(vec![epsilon.clone()]);
+    let step = match epsilon {
+        Epsilon::L2(length) => Epsilon::L2(STEP * length),
+        other => Epsilon::Normalized(STEP * other.nominal(&[1.0])),
+    };
     let pgd = |random_start| Method::Pgd {
         epsilon: radii(),
-        step_size: None,
+        step_size: Some(step.clone()),
         steps: STEPS,
         restarts: 1,
         random_start,
@@ -103,14 +109,16 @@ fn every_goal_of_squared_distances_reaches_its_optimum_in_both_norms() {
             for method in methods(&epsilon) {
                 let attacked = attack(&goal, &method, &epsilon, Side::Query);
                 let (outcome, _) = bench.run_with(&mut separate(), Some(attacked)).unwrap();
-                assert_eq!(failed(&outcome.checks), Vec::<&Check>::new(), "{goal} {epsilon} {}", method.label());
+                // All of them see the brightness most, which the set's images share.
+                let wrong = failed(&outcome.checks).into_iter().find(|check| check.name != "no-collapse");
+                assert_eq!(wrong, None, "{goal} {epsilon} {}", method.label());
                 for query in &outcome.queries {
                     let clean = outputs(&bench.images, query.query as usize);
                     let targets: Vec<Vec<f64>> =
                         query.targets.iter().map(|&t| outputs(&bench.images, t as usize)).collect();
                     let best = optimum(&goal, &epsilon, &clean, &targets);
                     // A constant step that overshoots a point within reach stays a step away from it.
-                    let step = 2.5 / STEPS as f64 * epsilon.nominal(&[1.0]) * 48f64.sqrt();
+                    let step = STEP * epsilon.nominal(&[1.0]) * 48f64.sqrt();
                     let loss = f64::from(query.loss);
                     assert!(loss >= best - 1e-5, "{goal} {epsilon}: {loss} is below what is possible, {best}");
                     assert!(
@@ -149,9 +157,10 @@ fn the_mean_distance_to_several_targets_reaches_its_optimum_on_one_output() {
                 targets.sort_by(f64::total_cmp);
                 let clean = output(query.query);
                 let point = targets[2].clamp(clean - reach, clean + reach);
-                within += usize::from(point == targets[2]);
+                let inside = point == targets[2];
+                within += usize::from(inside);
                 let best = targets.iter().map(|t| (point - t).abs()).sum::<f64>() / 5.0;
-                let (loss, step) = (f64::from(query.loss), 2.5 / STEPS as f64 * reach);
+                let (loss, step) = (f64::from(query.loss), if inside { STEP * reach } else { 1e-3 });
                 assert!(loss >= best - 1e-4, "{epsilon}: {loss} is below what is possible, {best}");
                 assert!(loss <= best + step + 1e-4, "{epsilon} by {}: {loss}, possible is {best}", method.label());
             }
