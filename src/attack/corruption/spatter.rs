@@ -185,7 +185,7 @@ mod tests {
             let squared = rims.iter().map(|(ry, rx)| (ry - y).pow(2) + (rx - x).pow(2)).min().unwrap();
             assert!((f64::from(*found) - (squared as f64).sqrt().min(6.0)).abs() < 1e-6);
         }
-        assert!(rim_distances(&vec![0.0; 16], 4, 6.0).iter().all(|d| *d == 6.0), "no rim at all");
+        assert!(rim_distances(&[0.0; 16], 4, 6.0).iter().all(|d| *d == 6.0), "no rim at all");
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn made(args: &PlanArgs, plan: &Plan) -> anyhow::Result<Estimate> {
     std::fs::create_dir_all(&scratch)?;
     let made = estimate(&ask);
     match std::fs::remove_dir_all(&scratch) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(made?),
     }
 }
