@@ -9,7 +9,7 @@ mod retrieval;
 mod row;
 mod searched;
 
-use crate::attack::{AttackError, checks};
+use crate::attack::{AttackError, checks, losses};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::encoder::Encoder;
@@ -17,9 +17,9 @@ use crate::metric::kind::Metric;
 use crate::metric::neighbors::{Depth, Found};
 use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
-use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
+use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt, StepPoint};
 use crate::score;
-use crate::suite::attack::{Access, Goal, Method, RankingPart, Side};
+use crate::suite::attack::{Access, Goal, Method, RankingPart, Side, Stop};
 use crate::units::Epsilon;
 use attacked::Attacked;
 use retrieval::{Places, Sides};
@@ -84,7 +84,8 @@ pub struct TrialInput<'a> {
 pub struct TrialOutcome {
     /// One per query, in the order of `queries`.
     pub queries: Vec<QueryOutcome>,
-    /// recall@k; queries without another image of their class in the gallery are left out.
+    /// recall@k; queries without another image of their class in the gallery are left out. Where broken queries are left
+    /// alone, for k = 1 only.
     pub recall: Vec<RecallAt>,
     /// Such queries.
     pub without_positive: usize,
@@ -100,6 +101,8 @@ pub struct TrialOutcome {
     pub l2_mean: Option<f64>,
     /// Images that the model was shown for a query on average; `None` where it is the same for all.
     pub evaluations_mean: Option<f64>,
+    /// The attack's loss step by step; empty where nothing was searched step by step.
+    pub steps: Vec<StepPoint>,
     /// In a fixed order.
     pub checks: Vec<Check>,
     /// Adversarial `[3, size, size]` bytes of the images in `keep` that were attacked, rounded inside the budget.
@@ -248,7 +251,7 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     let moved_labels = if of_gallery { &sides.gallery_labels } else { labels };
     let shift = score::mean(&shifts, moved_labels, Metric::Shift.about().range, input.seed).filter(|_| attack_ran);
     Ok(TrialOutcome {
-        recall: score::recall_at(input.ks, &ranks, labels, input.seed),
+        recall: score::recall_at(&told(input), &ranks, labels, input.seed),
         without_positive: if searches { without_positive } else { 0 },
         success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
         shift,
@@ -264,11 +267,23 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
             let evaluations = column(|q| f64::from(q.evaluations));
             evaluations.iter().sum::<f64>() / evaluations.len() as f64
         }),
+        steps: attacked.as_ref().map_or_else(Vec::new, |attacked| {
+            losses::summary(input.trial, attacked.samples.iter().map(|sample| &sample.path))
+        }),
         checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
         attacked: attacked.as_ref().map(|a| a.embeddings.clone()),
         kept: attacked.map_or_else(Vec::new, |a| a.kept),
         queries,
     })
+}
+
+/// The k of recall@k that say something: a query that is left alone once its nearest image is wrong was never pushed
+/// further down.
+fn told(input: &TrialInput<'_>) -> Vec<u32> {
+    // The members of an ensemble agree on what is kept, whenever they stop.
+    let left_alone = |method: &Method| method.stop() == Stop::Broken && !matches!(method, Method::Auto { .. });
+    let first_only = input.attack.is_some_and(|attack| left_alone(attack.method));
+    input.ks.iter().copied().filter(|&k| k == 1 || !first_only).collect()
 }
 
 /// The suite's further metrics. The geometry of a clean gallery belongs to the clean trial alone.
