@@ -1,3 +1,5 @@
+mod closed_forms;
+mod counted;
 mod searched;
 
 use std::sync::Arc;

@@ -431,18 +431,6 @@ impl Method {
         }
     }
 
-    /// Gradients and forward passes that it takes at most for one query at one radius, all runs together.
-    pub fn looks(&self) -> (usize, usize) {
-        match self {
-            Self::None {} | Self::Noise { .. } | Self::Corruption(_) => (0, 0),
-            // A step is a batch of training images; shared by all, it is a few gradients for each at most.
-            Self::Universal(universal) => (universal.steps.div_ceil(4).min(universal.steps), 0),
-            Self::Auto { .. } => (3 * (AUTO_STEPS + 1), AUTO_QUERIES),
-            other if other.needs_gradient() => (other.steps() * other.restarts(), 0),
-            other => (0, other.queries() * other.restarts()),
-        }
-    }
-
     /// Whether it needs the model's gradient.
     pub fn needs_gradient(&self) -> bool {
         match self {
