@@ -43,12 +43,14 @@ demo:
 	"$(TARGET)/release/mdprop" run suites/demo.toml
 
 # A failed trial or check of the run (3 and up) is judged by the check; a broken set-up or a failed expectation ends here.
+# The report is written whatever the check says: a bad night is when it is wanted.
 nightly: setup
 	cargo build --release $(FEATURES)
 	"$(TARGET)/release/mdprop" run suites/nightly.toml || test $$? -ge 3
 	"$(TARGET)/release/mdprop" check reports/runs/nightly --confirm suites/nightly.toml \
-		--history reports/history.parquet --reports reports/runs/nightly/check $(CHECK)
-	"$(TARGET)/release/mdprop" report reports/runs/nightly --history reports/history.parquet
+		--history reports/history.parquet --reports reports/runs/nightly/check $(CHECK); code=$$?; \
+	test ! -f reports/history.parquet || \
+	"$(TARGET)/release/mdprop" report reports/runs/nightly --history reports/history.parquet; exit $$code
 
 # The evaluator without libtorch is only checked: its dependencies are the ones already checked for clippy.
 test: setup
@@ -58,10 +60,11 @@ test: setup
 	cargo test --release $(FEATURES)
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps $(FEATURES)
 
-# Ratios within the run are compared with the accepted ones; slower is a warning.
+# Ratios within the run are compared with the accepted ones in reports/baselines/speed.toml; slower is a warning.
 bench: setup
 	cargo bench $(FEATURES)
-	@if [ -f reports/baselines/speed.toml ]; then cargo run --release $(FEATURES) -- speed; \
+	@if [ -f reports/baselines/speed.toml ]; \
+	then cargo run --release $(FEATURES) -- speed --criterion "$(TARGET)/criterion"; \
 	else echo 'no accepted ratios in reports/baselines/speed.toml: nothing to compare with'; fi
 
 doctor: setup

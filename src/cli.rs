@@ -357,6 +357,9 @@ pub struct SpeedArgs {
     /// Warn in GitHub's words.
     #[arg(long)]
     pub github: bool,
+    /// Write the ratios of this run into the file as the accepted ones; its comments are lost.
+    #[arg(long)]
+    pub accept: bool,
 }
 
 /// Arguments of `accept`.

@@ -214,6 +214,10 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     };
     // An attacked candidate is searched for, it finds nothing.
     let searches = !part.is_some_and(RankingPart::perturbs_candidate);
+    if searches && input.metrics.contains(&Metric::MapAtR) {
+        let each = score::map_at_r_of_each(&sides.lists(&found, places));
+        queries.iter_mut().zip(each).for_each(|(query, value)| query.map_at_r = value);
+    }
     let labels = &sides.query_labels;
     let ranks: Vec<u32> = queries.iter().map(|q| q.first_hit).collect();
     let without_positive = ranks.iter().filter(|&&rank| rank == 0).count();
@@ -275,8 +279,7 @@ fn further(
     (places, found, clean, target_ranks): (&Places, &[Found], Option<&[Found]>, &[u32]),
 ) -> Vec<MetricEstimate> {
     let Sides { query_labels, gallery_labels, gallery, .. } = sides;
-    let lists = score::Lists { found, query_labels, gallery_labels, excluded: &places.own };
-    let mut answers = score::of_lists(input.metrics, &lists, input.seed);
+    let mut answers = score::of_lists(input.metrics, &sides.lists(found, places), input.seed);
     if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::Gallery | Side::All, .. })) {
         let set =
             score::Set { embeddings: gallery, labels: gallery_labels, clustering: input.clustering, seed: input.seed };
@@ -363,6 +366,7 @@ fn outcomes(
             l2: sample.map_or(0.0, |s| s.l2),
             loss: sample.map_or(0.0, |s| s.loss),
             score: None,
+            map_at_r: None,
             broken_by: sample.map_or_else(String::new, |s| s.broken_by.clone()),
             evaluations: sample.map_or(0, |s| s.evaluations),
         }

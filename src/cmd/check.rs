@@ -13,10 +13,12 @@ use crate::cli::{CheckArgs, CheckForm};
 use crate::drift::{self, Baseline, Judgement, slow};
 use crate::record::history::{self, HistoryRow, Night};
 use crate::record::{Measurement, Run, folder};
+use crate::run::derived;
 use crate::run::environment::program_version;
 use crate::run::execute::execute;
 use crate::run::progress::Console;
 use crate::run::settings::{Settings, Until};
+use crate::suite::plan::Plan;
 
 /// Compares, confirms, follows, writes; the exit code says what was found.
 ///
@@ -29,7 +31,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let tonight = folder::read_outcomes(&args.run)?;
     let baseline = baseline(args, &tonight)?;
     let mut judgement = drift::check(&baseline, &tonight)?;
-    let doubtful = judgement.to_confirm();
+    let doubtful = measured(&tonight, judgement.to_confirm());
     if let Some((suite, process)) = args.confirm.as_ref().zip(process).filter(|_| !doubtful.is_empty()) {
         let again = measure_again(args, (suite, process), &tonight, doubtful)?;
         let second = with_trials(&tonight, again);
@@ -56,6 +58,12 @@ fn baseline(args: &CheckArgs, tonight: &Run) -> anyhow::Result<Baseline> {
     Ok(Baseline::read(&path)?)
 }
 
+/// The trials to measure for some rows: a row that is made of others stands for those.
+fn measured(tonight: &Run, keys: BTreeSet<String>) -> BTreeSet<String> {
+    let parts = derived::parts(tonight);
+    keys.into_iter().flat_map(|key| parts.get(&key).cloned().unwrap_or_else(|| vec![key])).collect()
+}
+
 /// Measures some trials afresh, beside the run.
 fn measure_again(
     args: &CheckArgs,
@@ -63,6 +71,13 @@ fn measure_again(
     tonight: &Run,
     keys: BTreeSet<String>,
 ) -> anyhow::Result<Run> {
+    if Plan::read(suite, &args.folders.models)?.digest().to_string() != tonight.manifest.plan {
+        bail!(
+            "{}: the suite or a recipe has changed since {} was measured; run it again",
+            suite.display(),
+            args.run.display()
+        );
+    }
     let out = args.run.join("confirm");
     if out.exists() {
         std::fs::remove_dir_all(&out).with_context(|| format!("cannot clear {}", out.display()))?;
@@ -87,20 +102,11 @@ fn measure_again(
         started_unix_s: tonight.manifest.started_unix_s,
         shard: None,
         only: Some(keys),
-        trial: None,
         until: Until::Measured,
         observer: &console,
         cancel,
     };
-    let run = execute(suite, &settings)?.run.context("a run that is measured has results")?;
-    if run.manifest.plan != tonight.manifest.plan {
-        bail!(
-            "{}: the suite or a recipe has changed since {} was measured; run it again",
-            suite.display(),
-            args.run.display()
-        );
-    }
-    Ok(run)
+    execute(suite, &settings)?.run.context("a run that is measured has results")
 }
 
 /// The run with those trials that were measured again in their place.

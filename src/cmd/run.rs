@@ -1,5 +1,6 @@
 //! `mdprop run SUITE` and its parts `train`, `export`, `measure`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,8 +47,7 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
         program: program_version(),
         started_unix_s: started,
         shard: args.shard.map(|wanted| wanted.resolve(|name| std::env::var(name).ok())).transpose()?,
-        only: None,
-        trial: args.trial.clone(),
+        only: args.trial.clone().map(|key| BTreeSet::from([key])),
         until,
         observer: if args.profile { &profile } else { &console },
         cancel,

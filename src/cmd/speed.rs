@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::artefact::write_bytes;
 use crate::cli::SpeedArgs;
-use crate::drift::speed::{SpeedBaseline, measure, text};
+use crate::drift::speed::{SpeedBaseline, accept, measure, text};
 
 /// Reads criterion's results and prints the ratios.
 ///
 /// # Errors
-/// A baseline that is no baseline, a folder without results of criterion. A slower ratio is a warning, exit code 0.
+/// A baseline that is no baseline, a folder without results of criterion; with `--accept` a ratio that was not measured, a
+/// disk that is full. A slower ratio is a warning, exit code 0.
 pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
     let path = &args.against;
     let content = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -26,7 +28,13 @@ pub fn run(args: &SpeedArgs) -> anyhow::Result<ExitCode> {
     if medians.is_empty() {
         bail!("{}: no results of criterion; run `make bench` first", args.criterion.display());
     }
-    super::print(&text(&measure(&baseline, &medians), args.github))?;
+    let measured = measure(&baseline, &medians);
+    super::print(&text(&measured, args.github))?;
+    if args.accept {
+        let accepted =
+            accept(baseline, &measured).map_err(|missing| anyhow::anyhow!("{}: {missing}", path.display()))?;
+        write_bytes(path, accepted.as_bytes())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

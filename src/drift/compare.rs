@@ -89,7 +89,7 @@ pub fn compare(a: &str, b: &str, pairs: &[Pair<'_>], unmatched: Vec<String>, see
             let answered = outcome::answered(pair, outcome);
             (difference(&question, outcome, &answered, seed), outcome.higher_is_better())
         };
-        Outcome::of_both(pair.a, pair.b).into_iter().map(of).collect()
+        Outcome::of_pair(pair).into_iter().map(of).collect()
     };
     let mut differences: Vec<(Difference, bool)> = pairs.par_iter().map(of_pair).flatten_iter().collect();
     let adjusted = holm::adjusted(&differences.iter().map(|(d, _)| d.p_value).collect::<Vec<_>>());

@@ -15,11 +15,16 @@ pub enum Outcome {
     HitWithin(u32),
     /// One over the rank of the first same-class image.
     ReciprocalRank,
+    /// MAP@R of the query, at the four decimals that a baseline keeps.
+    MapAtR,
     /// Whether the attacker succeeded.
     Success,
     /// The score of a ranking attack, or of ERS: this metric is its mean.
     Score(Metric),
 }
+
+/// Parts of one in which MAP@R of a query is kept and compared.
+pub(super) const MAP_UNITS: f64 = 1e4;
 
 /// The metric that `score` holds in the outcomes of a trial of RobRank's attacks, or of the row of ERS.
 fn score_of(m: &Measurement) -> Option<Metric> {
@@ -29,13 +34,19 @@ fn score_of(m: &Measurement) -> Option<Metric> {
 }
 
 impl Outcome {
-    /// The outcomes that both trials have: every recall@k and the reciprocal rank, the score of a ranking attack, the
-    /// attacker's success.
-    pub fn of_both(a: &Measurement, b: &Measurement) -> Vec<Self> {
+    /// The outcomes that both trials have: every recall@k and the reciprocal rank, MAP@R where each query has it (older
+    /// records have none), the score of a ranking attack, the attacker's success.
+    pub fn of_pair(pair: &Pair<'_>) -> Vec<Self> {
+        let (a, b) = (pair.a, pair.b);
         let ks = a.recall.iter().map(|r| r.k).filter(|k| b.recall.iter().any(|r| r.k == *k));
         let mut list: Vec<Self> = ks.map(Self::HitWithin).collect();
         if !list.is_empty() {
             list.push(Self::ReciprocalRank);
+        }
+        let measured = |m: &Measurement| m.metrics.iter().any(|e| e.metric == Metric::MapAtR && e.estimate.is_some());
+        let each = |outcomes: &[&QueryOutcome]| outcomes.iter().all(|q| q.first_hit == 0 || q.map_at_r.is_some());
+        if measured(a) && measured(b) && each(&pair.outcomes_a) && each(&pair.outcomes_b) {
+            list.push(Self::MapAtR);
         }
         list.extend(score_of(a).filter(|metric| score_of(b) == Some(*metric)).map(Self::Score));
         list.extend((a.success.is_some() && b.success.is_some()).then_some(Self::Success));
@@ -47,6 +58,7 @@ impl Outcome {
         match self {
             Self::HitWithin(k) => Metric::RecallAt(k),
             Self::ReciprocalRank => Metric::Mrr,
+            Self::MapAtR => Metric::MapAtR,
             Self::Success => Metric::Success,
             Self::Score(metric) => metric,
         }
@@ -70,6 +82,7 @@ impl Outcome {
             _ if query.first_hit == 0 => None,
             Self::HitWithin(k) => Some(flag(query.first_hit <= k)),
             Self::ReciprocalRank => Some(1.0 / f64::from(query.first_hit)),
+            Self::MapAtR => Some((query.map_at_r? * MAP_UNITS).round() / MAP_UNITS),
             Self::Success => Some(flag(query.success)),
         }
     }

@@ -91,6 +91,23 @@ pub fn text(found: &[Measured], github: bool) -> String {
     out
 }
 
+const HEAD: &str = "# Ratios of benchmarks of one run, for `mdprop speed` after `make bench`: slower by more than the slack is a warning.\n\
+                    # Written by `mdprop speed --accept`; which ratios there are, and their slack, is decided here.\n";
+
+/// The file with the measured ratios in the place of the accepted ones.
+///
+/// # Errors
+/// In words, if a ratio was not measured.
+pub fn accept(mut baseline: SpeedBaseline, measured: &[Measured]) -> Result<String, String> {
+    for (ratio, found) in baseline.ratios.iter_mut().zip(measured) {
+        let now = found.now.filter(|now| now.is_finite() && *now > 0.0).ok_or_else(|| found.in_words())?;
+        // Three figures: more would be noise.
+        let digits = (2.0 - now.log10().floor()).max(0.0) as usize;
+        ratio.accepted = format!("{now:.digits$}").parse().expect("a number that was just written");
+    }
+    Ok(HEAD.to_string() + &toml::to_string(&baseline).expect("plain numbers and names serialise"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +127,16 @@ mod tests {
         assert!(!warns(3.0, 1.0) && !warns(300.0, 100.0) && !warns(3.2, 1.0));
         assert!(warns(3.4, 1.0));
         assert!(warns(1.0, 0.0), "no time at all is no measurement");
+    }
+
+    #[test]
+    fn an_accepted_run_is_what_the_next_one_is_compared_with() {
+        let times = BTreeMap::from([("g/a".to_string(), 4.0), ("g/b".to_string(), 3.0)]);
+        let text = accept(baseline(), &measure(&baseline(), &times)).unwrap();
+        let read: SpeedBaseline = toml::from_str(&text).unwrap();
+        assert_eq!(read.ratios[0], Ratio { accepted: 1.33, ..baseline().ratios[0].clone() });
+        let missing = accept(baseline(), &measure(&baseline(), &BTreeMap::new())).unwrap_err();
+        assert!(missing.contains("a to b: not measured"), "{missing}");
     }
 
     #[test]

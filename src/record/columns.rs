@@ -125,6 +125,14 @@ impl Columns {
     getter!(wide, Wide, u64, "64-bit counts");
     getter!(flag, Flag, bool, "yes or no");
 
+    /// Numbers of a column that older files lack: then none is there.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if the column is of another type.
+    pub fn real_if_there(&self, name: &str) -> Result<Vec<Option<f64>>, ColumnError> {
+        if self.has(name) { Ok(self.real(name)?.to_vec()) } else { Ok(vec![None; self.rows()]) }
+    }
+
     /// Numbers of which none may be absent.
     ///
     /// # Errors

@@ -134,9 +134,9 @@ pub fn queries_from_frame(frame: &DataFrame) -> Result<Vec<QueryOutcome>, FrameE
 /// [`FrameError`] if the bytes are no whole Parquet file, or naming the column that is missing or wrong.
 pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
-    // Files of earlier versions have no scores.
+    // Files of earlier versions lack some; `to_outcomes` says which must be there.
     let known: Vec<String> = reader.schema()?.iter_names().map(ToString::to_string).collect();
-    let columns = layout::OUTCOMES.into_iter().filter(|name| *name != "score" || known.iter().any(|k| k == name));
+    let columns = layout::OUTCOMES.into_iter().filter(|name| known.iter().any(|k| k == name));
     let frame = reader.with_columns(Some(columns.map(String::from).collect())).finish()?;
     Ok(layout::to_outcomes(from_frame(&frame)?)?)
 }
@@ -215,7 +215,9 @@ mod tests {
         let alone = outcomes_from_parquet(bytes).unwrap();
         assert_eq!(alone.len(), rows.len());
         for (a, b) in alone.iter().zip(&rows) {
-            let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
+            let all = |q: &QueryOutcome| {
+                (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank, q.map_at_r)
+            };
             assert_eq!(all(a), all(b));
             assert!(a.neighbors.is_empty());
         }

@@ -213,6 +213,7 @@ pub(super) fn from_queries(rows: &[QueryOutcome]) -> Columns {
     c.push("l2_pixels", single(|q| q.l2));
     c.push("loss", single(|q| q.loss));
     c.push("score", reals(rows, |q| q.score));
+    c.push("map_at_r", reals(rows, |q| q.map_at_r));
     c.push("broken_by", texts(rows, |q| &q.broken_by));
     c.push("evaluations", wholes(rows, |q| q.evaluations));
     c
@@ -225,7 +226,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
     let (shift, linf, l2) = (c.single("shift_distance")?, c.single("linf_pixels")?, c.single("l2_pixels")?);
     let loss = c.single("loss")?;
     // Columns that older files lack.
-    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
+    let (score, map_at_r) = (c.real_if_there("score")?, c.real_if_there("map_at_r")?);
     let broken_by = if c.has("broken_by") { c.text("broken_by")?.to_vec() } else { vec![String::new(); c.rows()] };
     let evaluations = if c.has("evaluations") { c.whole("evaluations")?.to_vec() } else { vec![0; c.rows()] };
     let lists = c.lists("neighbors")?.into_iter().zip(c.lists("targets")?);
@@ -243,6 +244,7 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         l2: l2[i],
         loss: loss[i],
         score: score[i],
+        map_at_r: map_at_r[i],
         broken_by: broken_by[i].clone(),
         evaluations: evaluations[i],
     };
@@ -250,13 +252,14 @@ pub(super) fn to_queries(c: &Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
 }
 
 /// The columns of queries that a comparison needs.
-pub(super) const OUTCOMES: [&str; 7] = ["trial", "query", "label", "first_hit", "success", "target_rank", "score"];
+pub(super) const OUTCOMES: [&str; 8] =
+    ["trial", "query", "label", "first_hit", "success", "target_rank", "score", "map_at_r"];
 
 /// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
 pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
     let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
     let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
-    let score = if c.has("score") { c.real("score")?.to_vec() } else { vec![None; c.rows()] };
+    let (score, map_at_r) = (c.real_if_there("score")?, c.real_if_there("map_at_r")?);
     let row = |(i, trial): (usize, &String)| QueryOutcome {
         trial: trial.clone(),
         query: query[i],
@@ -265,6 +268,7 @@ pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         success: success[i],
         target_rank: target_rank[i],
         score: score[i],
+        map_at_r: map_at_r[i],
         ..QueryOutcome::default()
     };
     Ok(c.text("trial")?.iter().enumerate().map(row).collect())

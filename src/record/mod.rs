@@ -175,6 +175,10 @@ pub struct QueryOutcome {
     /// Score of a ranking attack, in the unit of its metric (`ca-plus` ...); absent for every other trial. In a candidate
     /// attack the image is searched for, so that it has no neighbours and no hit.
     pub score: Option<f64>,
+    /// MAP@R of this query alone; absent if the suite does not ask for `map@r`, if the gallery has no other image of its
+    /// class, and in records of older versions.
+    #[serde(default)]
+    pub map_at_r: Option<f64>,
     /// The member of an ensemble that broke it (`apgd-misrank`); empty: none did, or the attack is no ensemble.
     pub broken_by: String,
     /// Images that the model was shown for it, probes and smaller radii of a curve included; 0 where that is the same for

@@ -162,6 +162,7 @@ fn trial_rows(
             l2: epsilon_pixels as f32 * 96.0,
             loss: rng.random::<f32>(),
             score: None,
+            map_at_r: Some(1.0 / f64::from(*first_hit)),
             broken_by: String::new(),
             evaluations: 0,
         });

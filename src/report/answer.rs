@@ -1,9 +1,12 @@
 //! The answer in a few sentences, computed from the data and honest whichever way it goes.
 
-use super::comparison::{Comparison, compare};
+use std::collections::BTreeMap;
+
 use super::material::Material;
-use super::summary::Summary;
+use super::summary::{Condition, Summary};
 use super::words::{percent, ratio};
+use crate::drift::compare::SIGNIFICANCE;
+use crate::drift::{Answers, OverSeeds, over_seeds};
 
 /// The sentences a reader should leave with, the answer first. Empty only if nothing was measured.
 pub fn sentences(material: &Material<'_>) -> Vec<String> {
@@ -17,10 +20,15 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
         return vec![format!("{name} has no result on clean images.")];
     };
     let columns: Vec<usize> = [Some(clean), strongest].into_iter().flatten().collect();
-    let paired = |column: usize| {
-        let other = &summary.models[rival?].model;
-        compare(material, &summary.conditions[column], name, other, columns.len())
+    let compared = match rival {
+        Some(rival) => {
+            let other = &summary.models[rival].model;
+            let conditions = columns.iter().map(|column| answers(material, &summary.conditions[*column], name, other));
+            over_seeds(&conditions.collect::<Vec<_>>())
+        }
+        None => vec![],
     };
+    let paired = |column: usize| compared.get(columns.iter().position(|c| *c == column)?)?.as_ref();
     let mut first = format!("{name} keeps {} of queries right on clean images", percent(on_clean.value));
     if let Some(column) = strongest
         && let Some(attacked) = summary.recall(hero, column)
@@ -35,7 +43,7 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
                 (None, Some(_)) => format!("; {} has none right there", summary.models[other].model),
                 _ => String::new(),
             };
-            first += &paired(column).map(|c| format!("; difference {}", verdict(&c))).unwrap_or_default();
+            first += &paired(column).map(|c| format!("; difference {}", verdict(c))).unwrap_or_default();
         }
     }
     let mut out = vec![first + "."];
@@ -43,7 +51,7 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
         let other_name = &summary.models[other].model;
         if let Some(b) = summary.recall(other, clean) {
             let (ours, theirs) = (percent(on_clean.value), percent(b.value));
-            let verdict = paired(clean).map(|c| format!("; difference {}", verdict(&c))).unwrap_or_default();
+            let verdict = paired(clean).map(|c| format!("; difference {}", verdict(c))).unwrap_or_default();
             out.push(if ours == theirs {
                 format!("On clean images {other_name} has the same {theirs}{verdict}.")
             } else {
@@ -56,23 +64,35 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
     if let Some(column) = strongest {
         out.extend(stronger(summary, hero, column));
     }
-    out.extend(columns.iter().find_map(|c| paired(*c)).map(|c| how_compared(&c)));
+    out.extend(columns.iter().find_map(|c| paired(*c)).map(how_compared));
     out
 }
 
+/// What both models answered under a condition, one pair for each seed that both have.
+fn answers<'a>(material: &'a Material<'_>, condition: &Condition, model: &str, baseline: &str) -> Vec<Answers<'a>> {
+    let trials = |id: &str| -> BTreeMap<u64, &str> {
+        let rows = material.run.measurements.iter();
+        let rows = rows.filter(|m| m.model == id && m.error.is_none() && condition.matches(m));
+        rows.map(|m| (m.model_seed, m.trial.as_str())).collect()
+    };
+    let others = trials(baseline);
+    let outcomes = |trial: &str| material.outcomes.of(trial).unwrap_or_default();
+    let both = trials(model).into_iter().filter_map(|(seed, trial)| Some((trial, *others.get(&seed)?)));
+    both.map(|(trial, other)| (outcomes(other), outcomes(trial))).collect()
+}
+
 /// `supported, p < 0.001`.
-fn verdict(c: &Comparison) -> String {
-    let p = if c.p_value < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", c.p_value) };
+fn verdict(c: &OverSeeds) -> String {
+    let p = if c.p_adjusted < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", c.p_adjusted) };
     format!("{}supported, {p}", if c.supported { "" } else { "not " })
 }
 
 /// What a verdict rests on.
-fn how_compared(c: &Comparison) -> String {
+fn how_compared(c: &OverSeeds) -> String {
     let seeds = if c.seeds == 1 { "the one seed".into() } else { format!("each of {} seeds", c.seeds) };
     format!(
         "A difference counts as supported if {seeds} shows it, the same way, paired on the same queries (exact \
-         McNemar, the largest p wanted below {}).",
-        c.threshold
+         McNemar, the largest p of the seeds, corrected by Holm, below {SIGNIFICANCE})."
     )
 }
 

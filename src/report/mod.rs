@@ -10,7 +10,6 @@ use crate::record::{Run, csv, frames};
 
 pub mod answer;
 pub mod chart;
-pub mod comparison;
 pub mod latex;
 pub mod leaderboard;
 pub mod markdown;

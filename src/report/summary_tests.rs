@@ -1,7 +1,5 @@
 //! Tests of the grouping, against arithmetic done here in another way.
 
-use super::super::comparison::compare;
-use super::super::material::Material;
 use super::*;
 use crate::record::sample;
 
@@ -67,12 +65,4 @@ fn auxiliary_branches_are_columns_of_their_own() {
     let summary = Summary::of(&run);
     assert!(summary.conditions.iter().any(|c| c.label() == "clean, answered by aux1"));
     assert_eq!(summary.clean(), Some(0));
-}
-
-#[test]
-fn equal_models_are_never_called_different() {
-    let run = sample::run();
-    let summary = Summary::of(&run);
-    let same = compare(&Material::of(&run), &summary.conditions[0], "mdprop", "mdprop", 1).unwrap();
-    assert_eq!((same.p_value, same.supported), (1.0, false));
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ers;
 use crate::digest::Digest;
 use crate::metric::kind::Metric;
 use crate::record::{Check, Measurement, QueryOutcome, RecallAt, Run};
@@ -14,15 +15,14 @@ pub fn add_rows(run: &mut Run) {
     let mut added: Vec<(usize, Measurement, Vec<QueryOutcome>)> = Vec::new();
     let mut by_trial: ByTrial<'_> = BTreeMap::new();
     run.queries.iter().for_each(|outcome| by_trial.entry(&outcome.trial).or_default().push(outcome));
-    for rows in groups(run, |m| (m.method != "none" && !m.is_transfer() && !m.is_part_of_mean()).then(|| worst_key(m)))
-    {
+    for rows in groups(run, of_branches) {
         let branches: std::collections::BTreeSet<&str> =
             rows.iter().map(|&row| run.measurements[row].crafted_on.as_str()).collect();
         if branches.len() > 1 && branches.len() == rows.len() {
             added.extend(worst_of(run, &by_trial, &rows));
         }
     }
-    for rows in groups(run, |m| m.is_part_of_mean().then(|| mean_key(m))) {
+    for rows in groups(run, of_corruptions) {
         added.extend(mean_of(run, &by_trial, &rows));
     }
     // From behind, so that places stay what they were.
@@ -31,6 +31,41 @@ pub fn add_rows(run: &mut Run) {
         run.measurements.insert(last + 1, row);
         run.queries.extend(queries);
     }
+}
+
+/// Keys of the trials that each row of a finished run was made of, by the row's own key; what was measured is not in it.
+pub fn parts(run: &Run) -> BTreeMap<String, Vec<String>> {
+    let kinds =
+        [(WORST_BRANCH, groups(run, of_branches)), (MEAN, groups(run, of_corruptions)), (ers::WHAT, ers::parts(run))];
+    let all = kinds.into_iter().flat_map(|(what, lists)| lists.into_iter().map(move |rows| (what, rows)));
+    let keys = all.map(|(what, rows)| {
+        let trials: Vec<String> = rows.iter().map(|&row| run.measurements[row].trial.clone()).collect();
+        (key_of(what, &trials), trials)
+    });
+    // Not every group makes a row.
+    keys.filter(|(key, _)| run.measurements.iter().any(|m| m.trial == *key)).collect()
+}
+
+/// The key of a row that is made of others.
+pub(super) fn key_of<T: AsRef<str>>(what: &str, trials: &[T]) -> String {
+    let trials: Vec<&str> = trials.iter().map(AsRef::as_ref).collect();
+    Digest::of_value(&(what, &trials)).short().into()
+}
+
+const WORST_BRANCH: &str = "worst-branch";
+const MEAN: &str = "corruption-mean";
+
+/// What a row that takes each query's worst branch says of where it was crafted.
+const WORST: &str = "worst";
+
+/// The rows that differ in nothing but the branch that crafted.
+fn of_branches(m: &Measurement) -> Option<Key> {
+    let own = m.method != "none" && m.crafted_on != WORST && !m.is_transfer() && !m.is_part_of_mean();
+    own.then(|| worst_key(m))
+}
+
+fn of_corruptions(m: &Measurement) -> Option<Key> {
+    m.is_part_of_mean().then(|| mean_key(m))
 }
 
 type Key = Vec<String>;
@@ -86,7 +121,7 @@ fn blank(run: &Run, rows: &[usize], what: &str) -> Measurement {
     let trials: Vec<&str> = parts.iter().map(|m| m.trial.as_str()).collect();
     let largest = |of: fn(&Measurement) -> Option<f64>| parts.iter().filter_map(|m| of(m)).reduce(f64::max);
     Measurement {
-        trial: Digest::of_value(&(what, &trials)).short().into(),
+        trial: key_of(what, &trials),
         recall: vec![],
         success: None,
         shift: None,
@@ -116,8 +151,8 @@ fn failed_of(parts: &[&Measurement]) -> Vec<Check> {
 /// Each query's outcome under the branch that threw it back farthest.
 fn worst_of(run: &Run, by_trial: &ByTrial<'_>, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
     let lists = outcomes(run, by_trial, rows)?;
-    let mut row = blank(run, rows, "worst-branch");
-    row.crafted_on = "worst".into();
+    let mut row = blank(run, rows, WORST_BRANCH);
+    row.crafted_on = WORST.into();
     let worst = |i: usize| {
         let mut worst = lists[0][i];
         for list in &lists[1..] {
@@ -144,7 +179,7 @@ fn worst_of(run: &Run, by_trial: &ByTrial<'_>, rows: &[usize]) -> Option<(usize,
 /// The mean over kinds and severities of each query's hits.
 fn mean_of(run: &Run, by_trial: &ByTrial<'_>, rows: &[usize]) -> Option<(usize, Measurement, Vec<QueryOutcome>)> {
     let lists = outcomes(run, by_trial, rows)?;
-    let mut row = blank(run, rows, "corruption-mean");
+    let mut row = blank(run, rows, MEAN);
     row.attack = row.attack.split_once(':').map_or(row.attack.clone(), |(attack, _)| attack.to_string());
     row.epsilon = CORRUPTION_MEAN.into();
     let ks: Vec<u32> = run.measurements[rows[0]].recall.iter().map(|r| r.k).collect();
@@ -230,6 +265,25 @@ mod tests {
         assert_eq!((mean.attack.as_str(), mean.epsilon.as_str()), ("c", "mean"));
         assert_eq!(mean.recall[0].estimate.value, (0.5 + 0.25) / 2.0);
         assert!(!mean.is_part_of_mean());
+    }
+
+    #[test]
+    fn a_row_knows_its_parts() {
+        let mut run = run(vec![
+            part("a", "x", "pgd", "main", &[1, 1, 5, 1]),
+            part("b", "x", "pgd", "aux1", &[3, 1, 1, 1]),
+            part("c", "c:fog", "corruption", "main", &[1, 1, 2, 2]),
+            part("d", "c:snow", "corruption", "main", &[1, 2, 2, 2]),
+            part("e", "y", "pgd", "main", &[1, 2, 2, 2]),
+        ]);
+        assert!(parts(&run).is_empty(), "nothing is made of them yet");
+        add_rows(&mut run);
+        let key = |attack: &str, branch: &str| {
+            run.measurements.iter().find(|m| m.attack == attack && m.crafted_on == branch).unwrap().trial.clone()
+        };
+        let wanted = [(key("x", "worst"), vec!["a", "b"]), (key("c", "main"), vec!["c", "d"])];
+        let wanted = wanted.map(|(key, trials)| (key, trials.into_iter().map(str::to_string).collect()));
+        assert_eq!(parts(&run), BTreeMap::from(wanted));
     }
 
     #[test]

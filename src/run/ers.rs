@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::derived;
 use crate::attack::checks;
-use crate::digest::Digest;
 use crate::metric::ers::{self, SCORES};
 use crate::metric::kind::Metric;
 use crate::record::{Measurement, MetricEstimate, QueryOutcome, Run};
@@ -13,14 +13,7 @@ use crate::suite::attack::RankingPart;
 /// Adds, behind the last of its parts, a row for each set of trials that are all nine attacks of one suite entry on one
 /// model with one budget, and its outcome per image. If one of them failed, the row has an error.
 pub fn add_rows(run: &mut Run) {
-    let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (index, m) in run.measurements.iter().enumerate() {
-        if let Some(key) = Key::of(m) {
-            groups.entry(key).or_default().push(index);
-        }
-    }
-    let complete = groups.into_iter().filter(|(_, rows)| rows.len() == RankingPart::ALL.len());
-    let mut added: Vec<(usize, Measurement, Vec<QueryOutcome>)> = complete
+    let mut added: Vec<(usize, Measurement, Vec<QueryOutcome>)> = groups(run)
         .map(|(key, rows)| {
             let last = rows.iter().copied().max().unwrap_or(0);
             let parts: Vec<&Measurement> = rows.iter().map(|&row| &run.measurements[row]).collect();
@@ -35,6 +28,25 @@ pub fn add_rows(run: &mut Run) {
         run.queries.extend(queries);
     }
 }
+
+/// Places of the rows that share a key and are all nine.
+fn groups(run: &Run) -> impl Iterator<Item = (Key, Vec<usize>)> {
+    let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    for (index, m) in run.measurements.iter().enumerate() {
+        if let Some(key) = Key::of(m) {
+            groups.entry(key).or_default().push(index);
+        }
+    }
+    groups.into_iter().filter(|(_, rows)| rows.len() == RankingPart::ALL.len())
+}
+
+/// Places of the parts of each row of ERS.
+pub(super) fn parts(run: &Run) -> Vec<Vec<usize>> {
+    groups(run).map(|(_, rows)| rows).collect()
+}
+
+/// Names the row in its key.
+pub(super) const WHAT: &str = "ers";
 
 /// What the parts of one score share.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +74,7 @@ impl Key {
 fn row_of(key: &Key, parts: &[&Measurement], outcomes: &[QueryOutcome]) -> (Measurement, Vec<QueryOutcome>) {
     let trials: Vec<&str> = parts.iter().map(|m| m.trial.as_str()).collect();
     let mut row = Measurement {
-        trial: Digest::of_value(&("ers", &trials)).short().into(),
+        trial: derived::key_of(WHAT, &trials),
         attack: key.attack.clone(),
         goal: "robrank".into(),
         side: "each".into(),
@@ -111,6 +123,7 @@ fn row_of(key: &Key, parts: &[&Measurement], outcomes: &[QueryOutcome]) -> (Meas
         l2: 0.0,
         loss: 0.0,
         score: Some(*value),
+        map_at_r: None,
         broken_by: String::new(),
         evaluations: 0,
     };

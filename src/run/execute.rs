@@ -80,9 +80,12 @@ impl Outcome {
 pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let plan = Plan::read(suite, &settings.models)?;
     let part = settings.shard.map(|shard| Part::of(&plan, shard));
-    let out = settings.out.clone().unwrap_or_else(|| match (settings.shard, &settings.trial) {
+    let out = settings.out.clone().unwrap_or_else(|| match (settings.shard, &settings.only) {
         (Some(shard), _) => shard::default_folder(&plan.name, shard),
-        (None, Some(key)) => Path::new("reports/runs").join(format!("{}.trials", plan.name)).join(key),
+        (None, Some(keys)) => {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            Path::new("reports/runs").join(format!("{}.trials", plan.name)).join(keys.join("-"))
+        }
         (None, None) => Path::new("reports/runs").join(&plan.name),
     });
     let mut stages = Stages::default();
@@ -128,8 +131,9 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     }
     let mut run = stages.time("attacks", || measure(&context, &ready))?;
     run.manifest = manifest(&plan, &images, &runtime, &ready, settings, &stages);
-    if let Some(key) = settings.trial.clone().filter(|_| run.measurements.is_empty()) {
-        return Err(RunError::UnknownTrial { key, suite: plan.name });
+    let known = |key: &&String| run.measurements.iter().any(|m| m.trial == **key);
+    if let Some(key) = settings.only.iter().flatten().find(|key| !known(key)) {
+        return Err(RunError::UnknownTrial { key: key.clone(), suite: plan.name });
     }
     finish(outcome, run, &plan.suite.expectations, settings.until)
 }

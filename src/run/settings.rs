@@ -56,8 +56,6 @@ pub struct Settings<'a> {
     pub shard: Option<Shard>,
     /// Keys of the only trials to measure; `None`: all of them.
     pub only: Option<BTreeSet<String>>,
-    /// Key of the one trial to do again; `None`: all of them.
-    pub trial: Option<String>,
     /// Where to stop.
     pub until: Until,
     /// Hears of progress.

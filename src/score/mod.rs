@@ -14,7 +14,7 @@ pub mod view;
 
 pub use attack::{Attack, of_attack};
 pub use embedded::{Embedded, Protocol, Scores};
-pub use queries::{Lists, depths, of_lists, recall_at};
+pub use queries::{Lists, depths, map_at_r_of_each, of_lists, recall_at};
 pub use set::{Clustering, Set, of_set};
 
 use crate::metric::kind::Metric;

@@ -42,6 +42,23 @@ pub struct Lists<'a> {
     pub excluded: &'a [Option<usize>],
 }
 
+impl Lists<'_> {
+    /// Whether each item that a query found has its class, best first.
+    fn hits(&self, query: usize) -> Vec<bool> {
+        let label = self.query_labels[query];
+        self.found[query].neighbors.iter().map(|&item| self.gallery_labels[item as usize] == label).collect()
+    }
+}
+
+/// MAP@R of each query, `[n]`; `None` where the gallery has no other image of its class.
+///
+/// # Panics
+/// If the lists are not as deep as [`depths`] says for `map@r`.
+pub fn map_at_r_of_each(lists: &Lists<'_>) -> Vec<Option<f64>> {
+    let positives = positives(lists.query_labels, lists.gallery_labels, lists.excluded);
+    positives.into_iter().enumerate().map(|(query, r)| map_at_r(&lists.hits(query), r)).collect()
+}
+
 /// How many other gallery items each query has of its class.
 fn positives(query_labels: &[u32], gallery_labels: &[u32], excluded: &[Option<usize>]) -> Vec<usize> {
     let mut sizes: HashMap<u32, usize> = HashMap::new();
@@ -100,13 +117,9 @@ pub fn recall_at(ks: &[u32], first_hits: &[u32], labels: &[u32], seed: u64) -> V
 /// If the lists are not as deep as [`depths`] says.
 pub fn of_lists(metrics: &[Metric], lists: &Lists<'_>, seed: u64) -> Vec<MetricEstimate> {
     let positives = positives(lists.query_labels, lists.gallery_labels, lists.excluded);
-    let hits = |query: usize| -> Vec<bool> {
-        let label = lists.query_labels[query];
-        lists.found[query].neighbors.iter().map(|&item| lists.gallery_labels[item as usize] == label).collect()
-    };
     let by_query = |metric: Metric, value: OfQuery<'_>| {
         let answers = positives.iter().enumerate().filter(|(_, r)| **r > 0);
-        let answers = answers.filter_map(|(q, &r)| Some((value(q, &hits(q), r)?, lists.query_labels[q])));
+        let answers = answers.filter_map(|(q, &r)| Some((value(q, &lists.hits(q), r)?, lists.query_labels[q])));
         let (values, labels): (Vec<f64>, Vec<u32>) = answers.unzip();
         match mean(&values, &labels, metric.about().range, seed) {
             Some(estimate) => MetricEstimate { metric, estimate: Some(estimate), note: String::new() },

@@ -147,6 +147,43 @@ fn a_weight_that_changed_by_one_percent_is_named_where_files_are_pinned() {
 }
 
 #[test]
+fn a_swapped_batch_norm_branch_is_drift() {
+    let suite = SUITE.replace("classes = 24", "classes = 48");
+    // Both branches of one network; tests/data/drift/branches.toml makes them.
+    let branch = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/drift").join(name);
+    let good = Night::measured(&suite, &branch("main.onnx"), "");
+    good.accept(&["--pin"]).success();
+    let named = || contains("drift: mine seed 0 clean: recall@1 was").and(contains("artefact: mine: its file is"));
+    // The wrong branch is deployed.
+    let other = Night::measured(&suite, &branch("aux1.onnx"), "");
+    other.check(&good, &[]).code(1).stdout(named());
+    // One layer has the batch norm of the other branch: the exporter folds it into the convolution.
+    let mut model = onnx::file::read(&branch("main.onnx")).unwrap();
+    let donor = onnx::file::read(&branch("aux1.onnx")).unwrap().graph.unwrap().initializer;
+    let own = &mut model.graph.as_mut().unwrap().initializer;
+    for tensor in own.iter_mut().filter(|t| t.name.starts_with("block1.conv.")) {
+        tensor.clone_from(donor.iter().find(|t| t.name == tensor.name).unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mixed = folder.path().join("mixed.onnx");
+    onnx::file::write_atomic(&mixed, &model).unwrap();
+    let mixed = Night::measured(&suite, &mixed, "");
+    mixed.check(&good, &[]).code(1).stdout(named().and(contains("file of mine seed 0")));
+}
+
+#[test]
+fn every_query_has_its_map_at_r() {
+    let run = accepted().read();
+    for m in &run.measurements {
+        let own: Vec<f64> = run.queries.iter().filter(|q| q.trial == m.trial).filter_map(|q| q.map_at_r).collect();
+        let mean = own.iter().sum::<f64>() / own.len() as f64;
+        let metric = m.metrics.iter().find(|e| e.metric.to_string() == "map@r").unwrap().estimate.unwrap();
+        assert_eq!(own.len(), m.queries as usize);
+        assert!((mean - metric.value).abs() < 1e-12, "{}: {mean} and {}", m.attack, metric.value);
+    }
+}
+
+#[test]
 fn another_resize_filter_is_drift() {
     // Pictures of 64 pixels for a model of 32: every second pixel instead of an average.
     let suite = SUITE.replace("image_size = 32", "image_size = 64");

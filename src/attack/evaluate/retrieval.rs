@@ -7,6 +7,7 @@ use super::{AttackInput, TrialInput};
 use crate::attack::AttackError;
 use crate::batch::Embeddings;
 use crate::metric::neighbors::{Depth, Distance, Found, Search, search};
+use crate::score::Lists;
 use crate::suite::attack::Side;
 
 /// Positions of the queries in the gallery and in the list of attacked images.
@@ -70,6 +71,12 @@ impl<'a> Sides<'a> {
         };
         let query_labels = input.images.labels_of(input.queries);
         Self { queries, gallery, query_labels, gallery_labels: input.images.labels_of(input.gallery) }
+    }
+
+    /// What was found, with the classes of both sides.
+    pub fn lists<'f>(&'f self, found: &'f [Found], places: &'f Places) -> Lists<'f> {
+        let Self { query_labels, gallery_labels, .. } = self;
+        Lists { found, query_labels, gallery_labels, excluded: &places.own }
     }
 
     /// Ranks the gallery for every query, its own image excluded.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::{Acceptance, Baseline, SCHEMA, checksum};
+use crate::drift::outcome::MAP_UNITS;
 use crate::metric::kind::Metric;
 use crate::record::{Estimate, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run};
 
@@ -85,6 +86,9 @@ struct WireTrial {
     successes: String,
     #[serde(default)]
     target_ranks: String,
+    /// In parts of [`MAP_UNITS`].
+    #[serde(default)]
+    map_at_r: String,
 }
 
 fn quoted(text: &str) -> String {
@@ -247,6 +251,10 @@ fn trial_text(m: &Measurement, outcomes: &[&QueryOutcome], list: usize) -> Strin
     if outcomes.iter().any(|q| q.target_rank > 0) {
         let _ = writeln!(out, "target_ranks = {}", wrapped(outcomes.iter().map(|q| q.target_rank)));
     }
+    if outcomes.iter().any(|q| q.map_at_r.is_some()) {
+        let parts = |q: &&QueryOutcome| (q.map_at_r.unwrap_or(0.0) * MAP_UNITS).round() as u32;
+        let _ = writeln!(out, "map_at_r = {}   # ten-thousandths", wrapped(outcomes.iter().map(parts)));
+    }
     out
 }
 
@@ -311,7 +319,15 @@ fn outcomes(trial: &WireTrial, list: &[(u32, u32)]) -> Result<Vec<QueryOutcome>,
     let flags = trial.successes.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(2));
     let flags = flags.collect::<Option<Vec<u32>>>();
     let successes = optional(flags.ok_or_else(|| Refusal::Format("successes holds something besides 0 and 1".into()))?);
-    for (what, count) in [("first_hits", hits.len()), ("target_ranks", ranks.len()), ("successes", successes.len())] {
+    let parts = numbers(&trial.map_at_r, "map_at_r")?;
+    let has_map = !parts.is_empty();
+    let parts = optional(parts);
+    for (what, count) in [
+        ("first_hits", hits.len()),
+        ("target_ranks", ranks.len()),
+        ("successes", successes.len()),
+        ("map_at_r", parts.len()),
+    ] {
         if count != list.len() {
             let why = format!("trial {}: {count} {what} for {} queries", trial.trial, list.len());
             return Err(Refusal::Format(why));
@@ -324,6 +340,7 @@ fn outcomes(trial: &WireTrial, list: &[(u32, u32)]) -> Result<Vec<QueryOutcome>,
         first_hit: hits[i],
         success: successes[i] == 1,
         target_rank: ranks[i],
+        map_at_r: has_map.then(|| f64::from(parts[i]) / MAP_UNITS),
         ..QueryOutcome::default()
     };
     Ok(list.iter().enumerate().map(row).collect())

@@ -29,6 +29,11 @@ fn a_baseline_comes_back_with_every_outcome_and_its_history() {
     let key =
         |q: &crate::record::QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.success, q.target_rank);
     assert!(read.run.queries.iter().map(key).eq(first.run.queries.iter().map(key)));
+    // MAP@R of a query is kept at four decimals.
+    let maps = |run: &Run| run.queries.iter().map(|q| q.map_at_r.unwrap()).collect::<Vec<f64>>();
+    for (kept, exact) in maps(&read.run).iter().zip(maps(&first.run)) {
+        assert!((kept - exact).abs() <= 0.5e-4 + 1e-12, "{kept} for {exact}");
+    }
     // The gate sees no difference, and a second acceptance keeps the first, its floors and its pin.
     let judgement = crate::drift::check(&read, &first.run).unwrap();
     assert_eq!((judgement.exit_code(), judgement.suspects.len()), (0, 0), "{:?}", judgement.findings);

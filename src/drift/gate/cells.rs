@@ -57,7 +57,7 @@ fn empty(
 /// intervals.
 fn outcomes(pair: &Pair<'_>) -> Vec<Outcome> {
     let known = values(pair.a);
-    Outcome::of_both(pair.a, pair.b)
+    Outcome::of_pair(pair)
         .into_iter()
         .filter(|o| known.contains_key(&o.metric()) && !matches!(o, Outcome::Score(_)))
         .collect()

@@ -78,28 +78,28 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
     let trials = context.plan.trials(&model.id, &model.branches());
-    for trial in trials.clone() {
-        // Others are compared with the clean trial, so it is made even where another part answers for it.
-        let of_part = context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some());
-        if !of_part && trial.goal.is_some() {
-            // Not even named: the model that crafts it may not be here.
-            continue;
-        }
-        let digest = session.identity(&trial);
-        let own = of_part && context.settings.only.as_ref().is_none_or(|keys| keys.contains(digest.short()));
+    // A trial of another part is not even named: the model that crafts it may not be here.
+    let wanted = |trial: &TrialSpec| {
+        context.part.is_none_or(|part| part.unit(&model.id, model.seed, &trial.attack).is_some())
+            && context.settings.only.as_ref().is_none_or(|keys| keys.contains(session.identity(trial).short()))
+    };
+    let own: Vec<bool> = trials.iter().map(wanted).collect();
+    if !own.contains(&true) {
+        return Ok(done);
+    }
+    for (trial, own) in trials.iter().zip(own) {
+        // Others are compared with the clean trial, so it is made even where it is not asked for.
         if !own && trial.goal.is_some() {
             continue;
         }
         context.settings.cancel.check()?;
-        if context.settings.trial.as_ref().is_some_and(|key| key != digest.short()) {
-            continue;
-        }
+        let digest = session.identity(trial);
         let stored = match context.store.get(&digest) {
             Some(stored) => stored,
             None => {
                 let clean = done.first().map(|first| first.queries.as_slice());
                 let group: Vec<(TrialSpec, Digest)> =
-                    curve_of(&trials, &trial).into_iter().map(|t| (t.clone(), session.identity(t))).collect();
+                    curve_of(&trials, trial).into_iter().map(|t| (t.clone(), session.identity(t))).collect();
                 let mut own = None;
                 for ((_, other), stored) in group.iter().zip(session.measure(&group, clean)?) {
                     context.store.put(other, &stored)?;
