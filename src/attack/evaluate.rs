@@ -9,7 +9,7 @@ mod retrieval;
 mod row;
 mod searched;
 
-use crate::attack::{AttackError, checks};
+use crate::attack::{AttackError, checks, losses};
 use crate::batch::Embeddings;
 use crate::dataset::ImageSet;
 use crate::encoder::Encoder;
@@ -17,7 +17,7 @@ use crate::metric::kind::Metric;
 use crate::metric::neighbors::{Depth, Found};
 use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
-use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt};
+use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt, StepPoint};
 use crate::score;
 use crate::suite::attack::{Access, Goal, Method, RankingPart, Side};
 use crate::units::Epsilon;
@@ -100,6 +100,8 @@ pub struct TrialOutcome {
     pub l2_mean: Option<f64>,
     /// Images that the model was shown for a query on average; `None` where it is the same for all.
     pub evaluations_mean: Option<f64>,
+    /// The attack's loss step by step; empty where nothing was searched step by step.
+    pub steps: Vec<StepPoint>,
     /// In a fixed order.
     pub checks: Vec<Check>,
     /// Adversarial `[3, size, size]` bytes of the images in `keep` that were attacked, rounded inside the budget.
@@ -263,6 +265,9 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
         evaluations_mean: queries.iter().any(|q| q.evaluations > 0).then(|| {
             let evaluations = column(|q| f64::from(q.evaluations));
             evaluations.iter().sum::<f64>() / evaluations.len() as f64
+        }),
+        steps: attacked.as_ref().map_or_else(Vec::new, |attacked| {
+            losses::summary(input.trial, attacked.samples.iter().map(|sample| &sample.path))
         }),
         checks: run_checks(input, attacked.as_ref(), (&found, clean.as_deref()), &queries),
         attacked: attacked.as_ref().map(|a| a.embeddings.clone()),

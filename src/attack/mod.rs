@@ -10,6 +10,7 @@ pub mod checks;
 pub mod corruption;
 pub mod evaluate;
 pub mod goal;
+pub mod losses;
 pub mod noise;
 pub mod patch;
 pub mod pgd;

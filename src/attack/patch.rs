@@ -2,6 +2,7 @@
 
 use super::AttackError;
 use super::goal::Objective;
+use super::losses::LossPath;
 use super::pgd::Crafted;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::Encoder;
@@ -76,6 +77,7 @@ pub fn craft(
     let mut best: Option<(Vec<f32>, Vec<f32>, Vec<f32>)> = None;
     let mut adversarial = start.clone();
     let mut dim = 0;
+    let mut paths = vec![LossPath::default(); n];
     {
         let mut run = encoder.descend(&objective.descent(&start, &lower, &upper))?;
         for step in 0..=patch.steps {
@@ -85,6 +87,7 @@ pub fn craft(
                 return Err(AttackError::Loss { image: images[i], step, loss: found.loss[i] });
             }
             dim = found.embeddings.dim();
+            paths.iter_mut().zip(&found.loss).for_each(|(path, loss)| path.push(*loss));
             let Some((_, loss, embeddings)) = &mut best else {
                 best = Some((found.loss.clone(), found.loss, found.embeddings.as_slice().to_vec()));
                 continue;
@@ -103,7 +106,7 @@ pub fn craft(
     let outside = outside.sum();
     let (start_loss, loss, embeddings) = best.unwrap_or_default();
     let embeddings = Embeddings::new([n, dim], embeddings).expect("one row for each image");
-    Ok((Crafted { adversarial, embeddings, start_loss, loss, penultimate: None }, outside))
+    Ok((Crafted { adversarial, embeddings, start_loss, loss, paths, penultimate: None }, outside))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::AttackError;
 use super::budget::{Budget, Schedule, Start};
 use super::goal::Objective;
+use super::losses::LossPath;
 use super::noise;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Encoder, Evaluation};
@@ -52,6 +53,8 @@ pub struct Crafted {
     pub start_loss: Vec<f32>,
     /// Loss there.
     pub loss: Vec<f32>,
+    /// Losses of the first run's iterates; empty where nothing was searched step by step.
+    pub paths: Vec<LossPath>,
     /// Embeddings of the iterate before the last step of the last run, `[n, d]`; absent if no step was taken.
     pub penultimate: Option<Embeddings>,
 }
@@ -74,6 +77,7 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
             embeddings,
             start_loss: loss.clone(),
             loss,
+            paths: vec![LossPath::default(); job.clean.len()],
             penultimate: None,
         });
     }
@@ -91,6 +95,9 @@ pub fn craft(encoder: &mut dyn Encoder, job: Job<'_>) -> Result<Crafted, AttackE
             let evaluation = if step < job.schedule.steps { run.step(&step_size)? } else { run.evaluate()? };
             check_finite(&evaluation, job.images, step)?;
             let best = best.get_or_insert_with(|| Best::new(&start, &evaluation));
+            if restart == 0 {
+                best.follow(&evaluation);
+            }
             let is_last = job.keep == Keep::Last && step == job.schedule.steps;
             for sample in best.improve(&evaluation, is_last) {
                 run.copy_evaluated(sample, best.adversarial.image_mut(sample));
@@ -136,6 +143,7 @@ struct Best {
     dim: usize,
     start_loss: Vec<f32>,
     loss: Vec<f32>,
+    paths: Vec<LossPath>,
 }
 
 impl Best {
@@ -146,7 +154,13 @@ impl Best {
             dim: evaluation.embeddings.dim(),
             start_loss: evaluation.loss.clone(),
             loss: evaluation.loss.clone(),
+            paths: vec![LossPath::default(); evaluation.loss.len()],
         }
+    }
+
+    /// Notes the losses along the way.
+    fn follow(&mut self, evaluation: &Evaluation) {
+        self.paths.iter_mut().zip(&evaluation.loss).for_each(|(path, loss)| path.push(*loss));
     }
 
     /// Takes over lower losses, or `all`; gives the samples whose pixels the caller must copy.
@@ -162,8 +176,8 @@ impl Best {
     fn finish(self, penultimate: Option<Embeddings>) -> Crafted {
         let shape = [self.loss.len(), self.dim];
         let embeddings = Embeddings::new(shape, self.embeddings).expect("one row for each sample");
-        let (adversarial, start_loss, loss) = (self.adversarial, self.start_loss, self.loss);
-        Crafted { adversarial, embeddings, start_loss, loss, penultimate }
+        let (adversarial, start_loss, loss, paths) = (self.adversarial, self.start_loss, self.loss, self.paths);
+        Crafted { adversarial, embeddings, start_loss, loss, paths, penultimate }
     }
 }
 

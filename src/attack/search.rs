@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::AttackError;
 use super::goal::Objective;
+use super::losses::LossPath;
 use super::region::Region;
 use super::route::Route;
 use super::walk::{Seen, Walk};
@@ -126,6 +127,8 @@ pub struct Found {
     pub start_score: f64,
     /// Whether it broke the query.
     pub broken: bool,
+    /// The goal's losses at the candidates of the first run, up to the one that broke the query.
+    pub path: LossPath,
 }
 
 struct Place {
@@ -267,7 +270,12 @@ impl Running<'_> {
         }
         hunted.evaluations += 1;
         if place.walk.is_candidate() {
+            // Once a query is broken its image is decided, whether the walk goes on or not.
+            let open = hunted.found.as_ref().is_none_or(|found| !found.broken);
             hunted.see(place.walk.point(), looked.embeddings.row(i), (score, loss), broken);
+            if let Some(found) = hunted.found.as_mut().filter(|_| open && place.restart == 0) {
+                found.path.push(loss as f32);
+            }
         }
         if broken && self.leg.until == Until::Broken {
             return Ok(false);
@@ -339,11 +347,12 @@ impl Hunted {
             Some(found) => (found.start_score, !found.broken && (breaks || score < found.score)),
         };
         if better {
-            let mut adversarial = self.found.take().map(|found| found.adversarial).unwrap_or_default();
+            let before = self.found.take().map(|found| (found.adversarial, found.path));
+            let (mut adversarial, path) = before.unwrap_or_default();
             adversarial.clear();
             adversarial.extend_from_slice(point);
             let embedding = embedding.to_vec();
-            self.found = Some(Found { adversarial, embedding, loss, score, start_score, broken: breaks });
+            self.found = Some(Found { adversarial, embedding, loss, score, start_score, broken: breaks, path });
         }
     }
 }

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use super::AttackError;
 use super::budget::{Budget, Schedule};
 use super::goal::Objective;
+use super::losses::LossPath;
 use super::pgd::first_iterate;
 use crate::batch::{Embeddings, Images};
 use crate::encoder::{Encoder, EncoderError, GradientSteps, Sample};
@@ -104,6 +105,8 @@ pub struct Ended {
     pub start_loss: f32,
     /// Loss of that iterate.
     pub loss: f32,
+    /// Losses of the first run's iterates.
+    pub path: LossPath,
 }
 
 /// The state of a [`Hunt`]: who waits and who is in which place. It lives between calls, so that the caller can use
@@ -129,6 +132,7 @@ struct Place {
     step: usize,
     evaluations: usize,
     best: Option<Best>,
+    path: LossPath,
 }
 
 #[derive(Debug)]
@@ -159,7 +163,18 @@ impl<'a> Hunt<'a> {
         let victim = victims.load(query)?;
         let (lower, upper) = self.budget.bounds(&victim.clean)?;
         let current = self.first_iterate(&victim, (&lower, &upper), 0);
-        Ok(Place { query, victim, lower, upper, current, restart: 0, step: 0, evaluations: 0, best: None })
+        Ok(Place {
+            query,
+            victim,
+            lower,
+            upper,
+            current,
+            restart: 0,
+            step: 0,
+            evaluations: 0,
+            best: None,
+            path: LossPath::default(),
+        })
     }
 
     fn first_iterate(&self, victim: &Victim, bounds: (&Images, &Images), restart: usize) -> Images {
@@ -282,6 +297,9 @@ impl Place {
     /// Takes the iterate over if it breaks the query or has the lowest loss so far.
     fn see(&mut self, loss: f32, embedding: &[f32], breaks: bool, copy: impl FnOnce(&mut [f32])) {
         self.evaluations += 1;
+        if self.restart == 0 {
+            self.path.push(loss);
+        }
         let start_loss = self.best.as_ref().map_or(loss, |b| b.start_loss);
         if self.best.as_ref().is_none_or(|b| breaks || loss < b.loss) {
             let mut adversarial = self.best.take().map_or_else(|| vec![0.0; self.current.stride()], |b| b.adversarial);
@@ -292,8 +310,8 @@ impl Place {
 
     fn end(self, broken: bool) -> Option<Ended> {
         let Best { adversarial, embedding, start_loss, loss } = self.best?;
-        let (query, evaluations, victim) = (self.query, self.evaluations, self.victim);
-        Some(Ended { query, broken, evaluations, victim, adversarial, embedding, start_loss, loss })
+        let (query, evaluations, victim, path) = (self.query, self.evaluations, self.victim, self.path);
+        Some(Ended { query, broken, evaluations, victim, adversarial, embedding, start_loss, loss, path })
     }
 }
 

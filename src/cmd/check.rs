@@ -118,6 +118,7 @@ fn with_trials(run: &Run, again: Run) -> Run {
         manifest: run.manifest.clone(),
         measurements: run.measurements.iter().map(second).collect(),
         queries: kept.chain(again.queries.iter().cloned()).collect(),
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],

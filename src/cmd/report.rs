@@ -14,6 +14,7 @@ use crate::report::Extras;
 use crate::report::leaderboard::{self, Filter};
 use crate::report::terminal;
 use crate::report::trend::{Trend, TrendNight};
+use crate::run::progress::Waiting;
 
 /// Reads run folders and writes what is asked for.
 ///
@@ -22,18 +23,23 @@ use crate::report::trend::{Trend, TrendNight};
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let filter = Filter { dataset: args.dataset.clone(), threat: args.threat.clone() };
     if let ([one], true) = (args.runs.as_slice(), filter == Filter::default()) {
-        let run = folder::read(one)?;
+        let waiting = Waiting::new(&format!("reading {}", one.display()));
+        let run = folder::read_reported(one)?;
+        waiting.now("drawing charts and writing the page");
         let trend = args.history.as_ref().map(|history| trend(&run, history, &args.baselines)).transpose()?;
         let files = crate::report::write(&run, one, Extras { png: args.png, trend: trend.as_ref() })?;
+        drop(waiting);
         super::print(&format!("{}\n", files.html.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut runs: Vec<(String, Run)> = Vec::new();
+    let waiting = Waiting::new("reading runs");
     for (index, place) in args.runs.iter().enumerate() {
         if args.runs[..index].contains(place) {
             bail!("{}: named twice; name each run once", place.display());
         }
-        let run = folder::read(place)?;
+        waiting.now(&format!("reading {}", place.display()));
+        let run = folder::read_rows(place)?;
         runs.push((run.manifest.suite.clone(), run));
     }
     tell_apart(&mut runs, &args.runs);
@@ -44,7 +50,9 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         bail!("no attacked result fits --dataset and --threat; there are {}", known.join("; "));
     }
     let names: Vec<String> = runs.into_iter().map(|(name, _)| name).collect();
+    waiting.now("drawing charts and writing the leaderboard");
     let page = crate::report::write_leaderboard(&boards, &names, &args.out, args.png)?;
+    drop(waiting);
     let style = super::style();
     let tables = boards.iter().map(|board| terminal::table(&leaderboard::table(board), style) + "\n");
     super::print(&format!("{}leaderboard: {}\n", tables.collect::<String>(), page.display()))?;

@@ -117,6 +117,19 @@ impl Columns {
         found.map(|(_, values)| values).ok_or_else(|| ColumnError::Missing(name.to_string()))
     }
 
+    /// Takes the text of a column out of the table, which no longer has it.
+    ///
+    /// # Errors
+    /// [`ColumnError`] if it is absent or of another type.
+    pub fn take_text(&mut self, name: &str) -> Result<Vec<String>, ColumnError> {
+        self.text(name)?;
+        let place = self.0.iter().position(|(n, _)| n == name);
+        match place.map(|place| self.0.remove(place).1) {
+            Some(Values::Text(values)) => Ok(values),
+            _ => Err(ColumnError::Missing(name.to_string())),
+        }
+    }
+
     getter!(text, Text, String, "text");
     getter!(optional_text, OptionalText, Option<String>, "optional text");
     getter!(real, Real, Option<f64>, "numbers");

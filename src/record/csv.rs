@@ -1,7 +1,7 @@
 //! The tables as CSV, for people and spreadsheets. Numbers are raw and full; the unit is in the column's name.
 
 use super::columns::Columns;
-use super::{Measurement, TrainingPoint, layout};
+use super::{Measurement, StepPoint, TrainingPoint, layout};
 
 /// A table could not be written as CSV.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,14 @@ pub fn table(columns: &Columns) -> Result<Vec<u8>, CsvError> {
 /// [`CsvError`] if a record cannot be written.
 pub fn measurements(rows: &[Measurement]) -> Result<Vec<u8>, CsvError> {
     to_csv(&layout::from_measurements(rows))
+}
+
+/// `steps.csv`: one line per trial and step of its attack.
+///
+/// # Errors
+/// [`CsvError`] if a record cannot be written.
+pub fn steps(rows: &[StepPoint]) -> Result<Vec<u8>, CsvError> {
+    to_csv(&layout::from_steps(rows))
 }
 
 /// `training.csv`: one line per model, seed and epoch.

@@ -1,5 +1,5 @@
-//! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `training.parquet` and `.csv`,
-//! `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
+//! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `steps.parquet` and `.csv`,
+//! `training.parquet` and `.csv`, `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::csv::CsvError;
 use super::frames::{self, FrameError};
-use super::{EmbeddingView, GalleryItem, Manifest, Run, csv};
+use super::{EmbeddingView, GalleryItem, Manifest, Measurement, QueryOutcome, Run, StepPoint, csv};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
@@ -80,6 +80,8 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
     write_bytes(&folder.join("measurements.parquet"), &measurements)?;
     write_bytes(&folder.join("measurements.csv"), &csv::measurements(&run.measurements)?)?;
     write_bytes(&folder.join("queries.parquet"), &parquet(frames::queries_to_frame(&run.queries))?)?;
+    write_bytes(&folder.join("steps.parquet"), &parquet(frames::steps_to_frame(&run.steps))?)?;
+    write_bytes(&folder.join("steps.csv"), &csv::steps(&run.steps)?)?;
     write_bytes(&folder.join("training.parquet"), &parquet(frames::training_to_frame(&run.training))?)?;
     write_bytes(&folder.join("training.csv"), &csv::training(&run.training)?)?;
     write_bytes(&folder.join("gallery.json"), &json(&run.gallery))?;
@@ -93,19 +95,35 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
 /// # Errors
 /// [`FolderError`] naming the file that is absent, cut short or of another version.
 pub fn read(folder: &Path) -> Result<Run, FolderError> {
-    let manifest = read_manifest(&folder.join("manifest.json"))?;
-    let measurements = folder.join("measurements.parquet");
     let queries = folder.join("queries.parquet");
-    let training = folder.join("training.parquet");
-    let gallery = folder.join("gallery.json");
     let frame = |path: &Path| frames::from_parquet(bytes(path)?).map_err(|error| damaged(path, &error));
+    let outcomes = || frames::queries_from_frame(&frame(&queries)?).map_err(|error| damaged(&queries, &error));
+    with_queries(folder, outcomes)
+}
+
+/// Reads what a report shows: all but each query's neighbours, targets, perturbation and loss.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_reported(folder: &Path) -> Result<Run, FolderError> {
+    let queries = folder.join("queries.parquet");
+    with_queries(folder, || frames::reported_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error)))
+}
+
+fn with_queries(
+    folder: &Path,
+    queries: impl FnOnce() -> Result<Vec<QueryOutcome>, FolderError>,
+) -> Result<Run, FolderError> {
+    let manifest = read_manifest(&folder.join("manifest.json"))?;
+    let training = folder.join("training.parquet");
+    let frame = frames::from_parquet(bytes(&training)?).map_err(|error| damaged(&training, &error))?;
     Ok(Run {
         manifest,
-        measurements: frames::measurements_from_frame(&frame(&measurements)?)
-            .map_err(|error| damaged(&measurements, &error))?,
-        queries: frames::queries_from_frame(&frame(&queries)?).map_err(|error| damaged(&queries, &error))?,
-        training: frames::training_from_frame(&frame(&training)?).map_err(|error| damaged(&training, &error))?,
-        gallery: read_gallery(&gallery)?,
+        measurements: read_measurements(folder)?,
+        queries: queries()?,
+        steps: read_steps(&folder.join("steps.parquet"))?,
+        training: frames::training_from_frame(&frame).map_err(|error| damaged(&training, &error))?,
+        gallery: read_gallery(&folder.join("gallery.json"))?,
         views: read_views(&folder.join("embeddings.json"))?,
     })
 }
@@ -116,17 +134,28 @@ pub fn read(folder: &Path) -> Result<Run, FolderError> {
 /// # Errors
 /// As [`read`].
 pub fn read_outcomes(folder: &Path) -> Result<Run, FolderError> {
-    let manifest = read_manifest(&folder.join("manifest.json"))?;
-    let (measurements, queries) = (folder.join("measurements.parquet"), folder.join("queries.parquet"));
-    let frame = frames::from_parquet(bytes(&measurements)?).map_err(|error| damaged(&measurements, &error))?;
+    let queries = folder.join("queries.parquet");
+    let run = read_rows(folder)?;
+    let outcomes = frames::outcomes_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error))?;
+    Ok(Run { queries: outcomes, ..run })
+}
+
+/// Reads what a leaderboard needs: manifest and measurements.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_rows(folder: &Path) -> Result<Run, FolderError> {
     Ok(Run {
-        manifest,
-        measurements: frames::measurements_from_frame(&frame).map_err(|error| damaged(&measurements, &error))?,
-        queries: frames::outcomes_from_parquet(bytes(&queries)?).map_err(|error| damaged(&queries, &error))?,
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
+        manifest: read_manifest(&folder.join("manifest.json"))?,
+        measurements: read_measurements(folder)?,
+        ..Run::default()
     })
+}
+
+fn read_measurements(folder: &Path) -> Result<Vec<Measurement>, FolderError> {
+    let path = folder.join("measurements.parquet");
+    let frame = frames::from_parquet(bytes(&path)?).map_err(|error| damaged(&path, &error))?;
+    frames::measurements_from_frame(&frame).map_err(|error| damaged(&path, &error))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, FolderError> {
@@ -153,6 +182,16 @@ fn read_manifest(path: &Path) -> Result<Manifest, FolderError> {
         return Err(FolderError::Schema { path: path.to_path_buf(), got: version.schema });
     }
     serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))
+}
+
+/// Folders of earlier versions have none.
+fn read_steps(path: &Path) -> Result<Vec<StepPoint>, FolderError> {
+    let read = |bytes| frames::steps_from_frame(&frames::from_parquet(bytes)?);
+    match bytes(path) {
+        Ok(bytes) => read(bytes).map_err(|error| damaged(path, &error)),
+        Err(FolderError::Missing(_)) => Ok(vec![]),
+        Err(error) => Err(error),
+    }
 }
 
 /// Folders of earlier versions have none.
@@ -208,6 +247,17 @@ mod tests {
             assert!(matches!(error, FolderError::Missing(_)), "{name}: {error}");
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_folder_without_steps_is_of_an_earlier_version_and_a_damaged_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&sample::run(), folder.path()).unwrap();
+        let path = folder.path().join("steps.parquet");
+        std::fs::write(&path, b"PAR1").unwrap();
+        assert!(read_reported(folder.path()).unwrap_err().to_string().contains("steps.parquet"));
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(read_reported(folder.path()).unwrap().steps, vec![]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use polars::prelude::{
 };
 
 use super::columns::{ColumnError, Columns, Values};
-use super::{Measurement, QueryOutcome, TrainingPoint, layout};
+use super::{Measurement, QueryOutcome, StepPoint, TrainingPoint, layout};
 
 /// Rows per Parquet row group: a demo's per-query table is one or two of them, and a reader can skip the rest.
 const ROW_GROUP: usize = 65_536;
@@ -133,12 +133,39 @@ pub fn queries_from_frame(frame: &DataFrame) -> Result<Vec<QueryOutcome>, FrameE
 /// # Errors
 /// [`FrameError`] if the bytes are no whole Parquet file, or naming the column that is missing or wrong.
 pub fn outcomes_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
+    Ok(layout::to_outcomes(some_columns(bytes, &layout::OUTCOMES)?)?)
+}
+
+/// What a report says of queries: class, rank of the first hit and shift.
+///
+/// # Errors
+/// As [`outcomes_from_parquet`].
+pub fn reported_from_parquet(bytes: Vec<u8>) -> Result<Vec<QueryOutcome>, FrameError> {
+    Ok(layout::to_reported(some_columns(bytes, &layout::REPORTED)?)?)
+}
+
+fn some_columns(bytes: Vec<u8>, wanted: &[&str]) -> Result<Columns, FrameError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
-    // Files of earlier versions lack some; `to_outcomes` says which must be there.
+    // Files of earlier versions lack some; `layout` says which must be there.
     let known: Vec<String> = reader.schema()?.iter_names().map(ToString::to_string).collect();
-    let columns = layout::OUTCOMES.into_iter().filter(|name| known.iter().any(|k| k == name));
-    let frame = reader.with_columns(Some(columns.map(String::from).collect())).finish()?;
-    Ok(layout::to_outcomes(from_frame(&frame)?)?)
+    let columns = wanted.iter().filter(|name| known.iter().any(|k| k == *name)).map(|name| (*name).to_string());
+    from_frame(&reader.with_columns(Some(columns.collect())).finish()?)
+}
+
+/// One row per step of an attack as a data frame.
+///
+/// # Errors
+/// [`FrameError`] if polars refuses.
+pub fn steps_to_frame(rows: &[StepPoint]) -> Result<DataFrame, FrameError> {
+    to_frame(&layout::from_steps(rows))
+}
+
+/// The rows of such a frame.
+///
+/// # Errors
+/// [`FrameError`] naming the column that is missing or wrong.
+pub fn steps_from_frame(frame: &DataFrame) -> Result<Vec<StepPoint>, FrameError> {
+    Ok(layout::to_steps(from_frame(frame)?)?)
 }
 
 /// One row per epoch as a data frame.
@@ -204,6 +231,8 @@ mod tests {
         assert_eq!(measurements_from_frame(&from_parquet(there).unwrap()).unwrap(), run.measurements);
         let there = to_parquet(queries_to_frame(&run.queries).unwrap()).unwrap();
         assert_eq!(queries_from_frame(&from_parquet(there).unwrap()).unwrap(), run.queries);
+        let there = to_parquet(steps_to_frame(&run.steps).unwrap()).unwrap();
+        assert_eq!(steps_from_frame(&from_parquet(there).unwrap()).unwrap(), run.steps);
         let there = to_parquet(training_to_frame(&run.training).unwrap()).unwrap();
         assert_eq!(training_from_frame(&from_parquet(there).unwrap()).unwrap(), run.training);
     }
@@ -220,6 +249,13 @@ mod tests {
             };
             assert_eq!(all(a), all(b));
             assert!(a.neighbors.is_empty());
+        }
+        let bytes = to_parquet(queries_to_frame(&rows).unwrap()).unwrap();
+        let reported = reported_from_parquet(bytes).unwrap();
+        assert_eq!(reported.len(), rows.len());
+        for (a, b) in reported.iter().zip(&rows) {
+            let all = |q: &QueryOutcome| (q.trial.clone(), q.query, q.label, q.first_hit, q.shift.to_bits());
+            assert_eq!(all(a), all(b));
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{ColumnError, Columns, Values, list_text};
-use super::{Check, Estimate, Measurement, MetricEstimate, QueryOutcome, RecallAt, TrainingPoint};
+use super::{Check, Estimate, Measurement, MetricEstimate, QueryOutcome, RecallAt, StepPoint, TrainingPoint};
 use crate::metric::kind::Metric;
 
 fn texts<T>(rows: &[T], get: impl Fn(&T) -> &str) -> Values {
@@ -256,12 +256,14 @@ pub(super) const OUTCOMES: [&str; 8] =
     ["trial", "query", "label", "first_hit", "success", "target_rank", "score", "map_at_r"];
 
 /// Rows with what [`OUTCOMES`] holds; lists are empty and distances zero.
-pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+pub(super) fn to_outcomes(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    // A million keys: moved, not copied.
+    let trial = c.take_text("trial")?;
     let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
     let (success, target_rank) = (c.flag("success")?, c.whole("target_rank")?);
     let (score, map_at_r) = (c.real_if_there("score")?, c.real_if_there("map_at_r")?);
-    let row = |(i, trial): (usize, &String)| QueryOutcome {
-        trial: trial.clone(),
+    let row = |(i, trial): (usize, String)| QueryOutcome {
+        trial,
         query: query[i],
         label: label[i],
         first_hit: first_hit[i],
@@ -271,7 +273,58 @@ pub(super) fn to_outcomes(c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> 
         map_at_r: map_at_r[i],
         ..QueryOutcome::default()
     };
-    Ok(c.text("trial")?.iter().enumerate().map(row).collect())
+    Ok(trial.into_iter().enumerate().map(row).collect())
+}
+
+/// The columns of queries that a report needs.
+pub(super) const REPORTED: [&str; 5] = ["trial", "query", "label", "first_hit", "shift_distance"];
+
+/// Rows with what [`REPORTED`] holds.
+pub(super) fn to_reported(mut c: Columns) -> Result<Vec<QueryOutcome>, ColumnError> {
+    let trial = c.take_text("trial")?;
+    let (query, label, first_hit) = (c.whole("query")?, c.whole("label")?, c.whole("first_hit")?);
+    let shift = c.single("shift_distance")?;
+    let row = |(i, trial): (usize, String)| QueryOutcome {
+        trial,
+        query: query[i],
+        label: label[i],
+        first_hit: first_hit[i],
+        shift: shift[i],
+        ..QueryOutcome::default()
+    };
+    Ok(trial.into_iter().enumerate().map(row).collect())
+}
+
+const QUARTILES: [&str; 3] = ["loss_quartile_1", "loss_median", "loss_quartile_3"];
+
+pub(super) fn from_steps(rows: &[StepPoint]) -> Columns {
+    let mut c = Columns::default();
+    c.push("trial", texts(rows, |s| &s.trial));
+    c.push("step", wholes(rows, |s| s.step));
+    c.push("images", wholes(rows, |s| s.images));
+    c.push("running", wholes(rows, |s| s.running));
+    c.push("loss_mean", reals(rows, |s| Some(s.loss)));
+    for (place, name) in QUARTILES.iter().enumerate() {
+        c.push(name, reals(rows, |s| Some(s.quartiles[place])));
+    }
+    c
+}
+
+pub(super) fn to_steps(mut c: Columns) -> Result<Vec<StepPoint>, ColumnError> {
+    let trial = c.take_text("trial")?;
+    let (step, images, running) = (c.whole("step")?, c.whole("images")?, c.whole("running")?);
+    let loss = c.present("loss_mean")?;
+    let [first, second, third] = QUARTILES.map(|name| c.present(name));
+    let (first, second, third) = (first?, second?, third?);
+    let row = |(i, trial): (usize, String)| StepPoint {
+        trial,
+        step: step[i],
+        images: images[i],
+        running: running[i],
+        loss: loss[i],
+        quartiles: [first[i], second[i], third[i]],
+    };
+    Ok(trial.into_iter().enumerate().map(row).collect())
 }
 
 pub(super) fn from_training(rows: &[TrainingPoint]) -> Columns {

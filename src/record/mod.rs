@@ -186,6 +186,23 @@ pub struct QueryOutcome {
     pub evaluations: u32,
 }
 
+/// One step of the attack of one trial, over the images that it attacks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPoint {
+    /// Key of its trial.
+    pub trial: String,
+    /// Steps taken in the first run; 0 is where it starts. Long runs have every so many steps, and the last.
+    pub step: u32,
+    /// Attacked images.
+    pub images: u32,
+    /// Those whose run was not over; the others, left alone once broken, count with their last loss.
+    pub running: u32,
+    /// Mean over the images of the loss that the attack brings down.
+    pub loss: f64,
+    /// Its quartiles over the images.
+    pub quartiles: [f64; 3],
+}
+
 /// One epoch of one training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingPoint {
@@ -310,6 +327,8 @@ pub struct Run {
     pub measurements: Vec<Measurement>,
     /// Per-query outcomes of all trials.
     pub queries: Vec<QueryOutcome>,
+    /// The attacks' losses step by step; none in folders of earlier versions.
+    pub steps: Vec<StepPoint>,
     /// Training curves.
     pub training: Vec<TrainingPoint>,
     /// Picture stories.

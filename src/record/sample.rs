@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::view::{Arrow, EmbeddingView, GalleryShape, Point};
 use super::{
-    Check, Estimate, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run, Thumbnail,
-    TrainingPoint,
+    Check, Estimate, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run, StepPoint,
+    Thumbnail, TrainingPoint,
 };
 use crate::metric::kind::Metric;
 use crate::stats::Interval;
@@ -80,6 +80,7 @@ pub(crate) fn make(shape: &Shape) -> Run {
         manifest: manifest(shape),
         measurements: vec![],
         queries: vec![],
+        steps: vec![],
         training: vec![],
         gallery: vec![],
         views: vec![],
@@ -167,6 +168,11 @@ fn trial_rows(
             evaluations: 0,
         });
     }
+    run.steps.extend((0..=20u32).filter(|_| attacked).map(|step| {
+        let loss = chance + 0.4 / f64::from(step + 1);
+        let quartiles = [loss - 0.1, loss - 0.01, loss + 0.1];
+        StepPoint { trial: trial.into(), step, images: shape.queries, running: shape.queries, loss, quartiles }
+    }));
     run.measurements.push(Measurement {
         trial: trial.into(),
         suite: "demo".into(),

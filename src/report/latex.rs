@@ -1,8 +1,11 @@
-//! Tables for papers: LaTeX with booktabs, the best in bold, intervals beside the numbers.
+//! Tables for papers: LaTeX with booktabs, the best in bold, intervals below the numbers.
 
 use super::material::Material;
 use super::summary::{Chapter, Summary};
 use super::table::{self, Table, TableCell};
+
+/// Columns of numbers that fit on a page of a paper in one column.
+const WIDE: usize = 4;
 
 /// File name without ending, and text, of each table: the headline and every chapter that has attacks.
 pub fn tables(material: &Material<'_>) -> Vec<(String, String)> {
@@ -10,11 +13,11 @@ pub fn tables(material: &Material<'_>) -> Vec<(String, String)> {
     if summary.models.is_empty() {
         return vec![];
     }
-    let mut out = vec![("headline".to_string(), document(&table::headline(summary), "headline", material))];
+    let mut out = vec![("headline".to_string(), document(&upright(table::headline(summary)), "headline", material))];
     for chapter in Chapter::ALL.into_iter().filter(|c| *c != Chapter::Clean) {
         let columns = summary.columns_of(chapter);
         if !columns.is_empty() {
-            let table = with_clean(summary, &columns);
+            let table = upright(with_clean(summary, chapter, &columns));
             out.push((chapter.id().to_string(), document(&table, chapter.id(), material)));
         }
     }
@@ -22,9 +25,27 @@ pub fn tables(material: &Material<'_>) -> Vec<(String, String)> {
 }
 
 /// The chapter's columns beside the clean one.
-fn with_clean(summary: &Summary, columns: &[usize]) -> Table {
+fn with_clean(summary: &Summary, chapter: Chapter, columns: &[usize]) -> Table {
     let columns: Vec<usize> = summary.clean().into_iter().chain(columns.iter().copied()).collect();
-    table::recall(summary, &columns)
+    table::chapter(summary, chapter, &columns)
+}
+
+/// The table on its side if it has more columns than a page has room for and fewer rows.
+fn upright(table: Table) -> Table {
+    let columns = table.head.len() - 1;
+    if columns <= WIDE || table.rows.len() >= columns {
+        return table;
+    }
+    let first = |row: &Vec<TableCell>| row[0].text.clone();
+    let turned = |column: usize| {
+        let name = TableCell::new(&table.head[column]);
+        std::iter::once(name).chain(table.rows.iter().map(|row| row[column].clone())).collect()
+    };
+    Table {
+        head: std::iter::once("attack".to_string()).chain(table.rows.iter().map(first)).collect(),
+        rows: (1..table.head.len()).map(turned).collect(),
+        ..table
+    }
 }
 
 fn document(table: &Table, name: &str, material: &Material<'_>) -> String {
@@ -40,9 +61,12 @@ fn document(table: &Table, name: &str, material: &Material<'_>) -> String {
     out += &format!("\\label{{tab:{label}-{name}}}\n");
     let align: String = (0..table.head.len()).map(|c| if c < table.words { 'l' } else { 'r' }).collect();
     out += &format!("\\begin{{tabular}}{{{align}}}\n\\toprule\n");
-    out += &line(table.head.iter().map(|head| escape(head)));
+    out += &line(table.head.iter().enumerate().map(|(c, head)| if c == 0 { escape(head) } else { stacked_head(head) }));
     out += "\\midrule\n";
-    for row in &table.rows {
+    for (index, row) in table.rows.iter().enumerate() {
+        if index > 0 {
+            out += "\\addlinespace\n";
+        }
         out += &line(row.iter().map(cell));
     }
     out += "\\bottomrule\n\\end{tabular}\n\\end{table}\n";
@@ -69,8 +93,22 @@ fn cell(cell: &TableCell) -> String {
         text += &format!("$^{{{}}}$", marks.join(","));
     }
     match &cell.detail {
-        Some(detail) => format!("{text} {{\\scriptsize {}}}", escape(detail)),
+        Some(detail) => stack('t', &text, &format!("{{\\scriptsize {}}}", escape(detail))),
         None => text,
+    }
+}
+
+/// Two lines in one cell, of which the first (`t`) or the last (`b`) stands on the row's line.
+fn stack(place: char, above: &str, below: &str) -> String {
+    format!("\\begin{{tabular}}[{place}]{{@{{}}r@{{}}}}{above}\\\\ {below}\\end{{tabular}}")
+}
+
+/// A head in two lines of about the same length.
+fn stacked_head(head: &str) -> String {
+    let longer = |at: &usize| (*at).max(head.len() - at);
+    match head.match_indices(' ').map(|(at, _)| at).min_by_key(longer) {
+        Some(at) => stack('b', &escape(&head[..at]), &escape(&head[at + 1..])),
+        None => escape(head),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::chart::{ChartError, ParetoPoint, pareto};
 use super::seed_mean::SeedMean;
-use super::summary::{Condition, Summary};
+use super::summary::{Cell, Condition, FailedCheck, Summary};
 use super::table::{Table, TableCell};
 use crate::record::Run;
 use crate::record::columns::{Columns, Values};
@@ -70,7 +70,10 @@ pub fn boards(runs: &[(String, Run)], filter: &Filter) -> Vec<Board> {
                 if !contains(&condition.dataset, &filter.dataset) || !contains(&threat, &filter.threat) {
                     continue;
                 }
-                let failed = row.cells[column].iter().flat_map(|c| c.failed_checks.iter().chain(&c.errors)).cloned();
+                let words = |c: &Cell| {
+                    let checks = c.failed_checks.iter().map(FailedCheck::in_words);
+                    checks.chain(c.errors.iter().cloned()).collect::<Vec<_>>()
+                };
                 let entry = Entry {
                     run: name.clone(),
                     model: row.model.clone(),
@@ -78,7 +81,7 @@ pub fn boards(runs: &[(String, Run)], filter: &Filter) -> Vec<Board> {
                     style,
                     clean: clean(&summary, index, condition).cloned(),
                     attacked,
-                    failed: failed.collect(),
+                    failed: row.cells[column].iter().flat_map(words).collect(),
                 };
                 let digest: String = run.manifest.dataset_digest.chars().take(12).collect();
                 let same = |b: &&mut Board| b.dataset == condition.dataset && b.digest == digest && b.threat == threat;
@@ -104,7 +107,8 @@ fn threat(c: &Condition) -> String {
         ("main", "main") => String::new(),
         (crafted, answered) => format!(", crafted on {crafted}, answered by {answered}"),
     };
-    format!("{}, {}{effort}, side {}, ε {}{branch}", c.goal, c.method, c.side, c.epsilon)
+    let crafter = c.crafter().map_or_else(String::new, |model| format!(", crafted by {model}"));
+    format!("{}, {}{effort}, side {}, ε {}{branch}{crafter}", c.goal, c.method, c.side, c.epsilon)
 }
 
 fn clean<'a>(summary: &'a Summary, model: usize, attacked: &Condition) -> Option<&'a SeedMean> {

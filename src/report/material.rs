@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::summary::Summary;
 use super::trend::Trend;
-use crate::record::{Measurement, QueryOutcome, Run};
+use crate::record::{Measurement, QueryOutcome, Run, StepPoint};
 
 /// A run with everything that is worked out once and used by many parts.
 #[derive(Debug)]
@@ -20,6 +20,13 @@ pub struct Material<'a> {
 }
 
 impl<'a> Material<'a> {
+    /// The steps of one trial's attack, ascending; none if it was not searched step by step.
+    pub fn steps_of(&self, trial: &str) -> Vec<&'a StepPoint> {
+        let mut steps: Vec<&StepPoint> = self.run.steps.iter().filter(|point| point.trial == trial).collect();
+        steps.sort_by_key(|point| point.step);
+        steps
+    }
+
     /// Groups and sorts a run once.
     pub fn of(run: &'a Run) -> Self {
         Self { run, summary: Summary::of(run), outcomes: Outcomes::of_run(run), trend: None }

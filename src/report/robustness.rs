@@ -16,16 +16,19 @@ use crate::score;
 /// Classes shown of those that are served worst.
 const CLASSES: usize = 8;
 
-fn labels(list: &[&QueryOutcome]) -> Vec<u32> {
+pub(super) fn labels(list: &[&QueryOutcome]) -> Vec<u32> {
     list.iter().map(|outcome| outcome.label).collect()
 }
 
-fn hits(list: &[&QueryOutcome]) -> Vec<bool> {
+pub(super) fn hits(list: &[&QueryOutcome]) -> Vec<bool> {
     list.iter().map(|outcome| hit(outcome.first_hit, 1)).collect()
 }
 
 /// Estimates of each seed of a model that `of` can make of the model's trials of that seed.
-fn by_seed<'a>(trials: &[&'a Measurement], of: impl Fn(&[&'a Measurement]) -> Option<Estimate>) -> Option<SeedMean> {
+pub(super) fn by_seed<'a>(
+    trials: &[&'a Measurement],
+    of: impl Fn(&[&'a Measurement]) -> Option<Estimate>,
+) -> Option<SeedMean> {
     let mut seeds: BTreeMap<u64, Vec<&Measurement>> = BTreeMap::new();
     for trial in trials.iter().copied().filter(|m| m.error.is_none()) {
         seeds.entry(trial.model_seed).or_default().push(trial);
@@ -64,7 +67,7 @@ fn per_model(
     (!shown.is_empty() && !run.queries.is_empty()).then_some(table)
 }
 
-fn share(mean: &SeedMean) -> TableCell {
+pub(super) fn share(mean: &SeedMean) -> TableCell {
     let percent = |v: f64| format!("{:.1}", 100.0 * v);
     let mut cell = TableCell::new(percent(mean.value));
     cell.detail = mean.has_interval().then(|| format!("[{}, {}]", percent(mean.low), percent(mean.high)));

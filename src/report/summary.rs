@@ -30,6 +30,8 @@ pub struct Condition {
     pub steps: u32,
     /// Restarts.
     pub restarts: u32,
+    /// Whether some model answered what another one crafted.
+    pub is_transfer: bool,
 }
 
 impl Condition {
@@ -46,12 +48,15 @@ impl Condition {
             answered_by: m.answered_by.clone(),
             steps: m.steps,
             restarts: m.restarts,
+            is_transfer: m.is_transfer(),
         }
     }
 
-    /// Equal but for the nominal radius, which differs between models when the budget is written normalised.
+    /// Equal but for the nominal radius, which differs between models when the budget is written normalised, and for whether
+    /// the model crafted it itself.
     pub(super) fn matches(&self, m: &Measurement) -> bool {
-        Self { epsilon_pixels: m.epsilon_pixels, ..self.clone() } == Self::of(m)
+        let own = Self { epsilon_pixels: m.epsilon_pixels, is_transfer: m.is_transfer(), ..self.clone() };
+        own == Self::of(m)
     }
 
     /// Whether nothing was perturbed.
@@ -69,6 +74,11 @@ impl Condition {
         self.epsilon.ends_with("L2")
     }
 
+    /// The model that crafted, where others answer.
+    pub fn crafter(&self) -> Option<&str> {
+        self.attack.rsplit(':').next().filter(|_| self.is_transfer)
+    }
+
     /// The section it belongs to.
     pub fn chapter(&self) -> Chapter {
         let begins = |text: &str, list: &[&str]| list.iter().any(|word| text.starts_with(word));
@@ -76,7 +86,7 @@ impl Condition {
             Chapter::Clean
         } else if begins(&self.method, &["corruption"]) || begins(&self.goal, &["corruption"]) {
             Chapter::Corruptions
-        } else if begins(&self.method, &["transfer"]) {
+        } else if self.is_transfer {
             Chapter::Transfer
         } else if begins(&self.method, &BLACK_BOX) {
             Chapter::BlackBox
@@ -186,13 +196,31 @@ const BLACK_BOX: [&str; 6] = ["noise", "square", "nes", "spsa", "gaussian", "ran
 /// How the goals of ranking attacks begin, in the record's words.
 const RANKING: [&str; 9] = ["robrank", "ca+", "ca-", "qa+", "qa-", "tma", "es", "ltm", "gt"];
 
+/// A check that failed in one trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailedCheck {
+    /// Training seed.
+    pub seed: u64,
+    /// Name of the check.
+    pub name: String,
+    /// What was found.
+    pub detail: String,
+}
+
+impl FailedCheck {
+    /// For a footnote.
+    pub fn in_words(&self) -> String {
+        format!("seed {}: check {} failed: {}", self.seed, self.name, self.detail)
+    }
+}
+
 /// recall@1 of one model under one condition, over its seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// Mean over seeds; `None` if every trial failed.
     pub recall: Option<SeedMean>,
-    /// Checks that failed, in words, in the rows' order.
-    pub failed_checks: Vec<String>,
+    /// Checks that failed, in the rows' order.
+    pub failed_checks: Vec<FailedCheck>,
     /// Errors of trials that failed.
     pub errors: Vec<String>,
 }
@@ -228,7 +256,10 @@ impl Summary {
         // Each kind and severity of a corruption is in the mean's row, and by itself in the table of all trials.
         for m in run.measurements.iter().filter(|m| !m.is_part_of_mean()) {
             match conditions.iter_mut().find(|c| c.matches(m)) {
-                Some(found) => found.epsilon_pixels = found.epsilon_pixels.max(m.epsilon_pixels),
+                Some(found) => {
+                    found.epsilon_pixels = found.epsilon_pixels.max(m.epsilon_pixels);
+                    found.is_transfer |= m.is_transfer();
+                }
                 None => conditions.push(Condition::of(m)),
             }
         }
@@ -351,7 +382,7 @@ fn model_row(run: &Run, conditions: &[Condition], style: usize, id: &str) -> Opt
             failed_checks: rows
                 .iter()
                 .flat_map(|m| m.checks.iter().filter(|c| !c.passed).map(move |c| (m.model_seed, c)))
-                .map(|(seed, c)| format!("seed {seed}: check {} failed: {}", c.name, c.detail))
+                .map(|(seed, c)| FailedCheck { seed, name: c.name.clone(), detail: c.detail.clone() })
                 .collect(),
             errors: rows
                 .iter()

@@ -66,3 +66,39 @@ fn auxiliary_branches_are_columns_of_their_own() {
     assert!(summary.conditions.iter().any(|c| c.label() == "clean, answered by aux1"));
     assert_eq!(summary.clean(), Some(0));
 }
+
+#[test]
+fn what_another_model_crafted_is_a_section_of_its_own_and_a_matrix() {
+    let mut run = sample::run();
+    for m in run.measurements.iter_mut().filter(|m| m.attack == "multi") {
+        m.attack = "multi:standard".into();
+        if m.model != "standard" {
+            m.crafted_by = "standard".into();
+        }
+    }
+    let summary = Summary::of(&run);
+    let columns = summary.columns_of(Chapter::Transfer);
+    assert_eq!(columns.len(), 3);
+    assert!(columns.iter().all(|c| summary.conditions[*c].crafter() == Some("standard")));
+    assert_eq!(summary.columns_of(Chapter::SingleTarget).len(), 3);
+    let table = crate::report::table::chapter(&summary, Chapter::Transfer, &columns);
+    let own = |row: usize| table.rows[row][1].detail.as_ref().is_some_and(|d| d.ends_with("] white box"));
+    assert!(own(0) && !own(1) && !own(3));
+}
+
+#[test]
+fn a_check_that_fails_everywhere_is_one_note() {
+    let mut run = sample::run();
+    let attacked = run.measurements.iter_mut().filter(|m| m.attack == "single");
+    attacked.for_each(|m| m.checks[0].passed = false);
+    let table = crate::report::table::headline(&Summary::of(&run));
+    // Four models with two seeds under one shown attack; and the sample's own failed check.
+    assert_eq!(table.notes.len(), 2, "{:?}", table.notes);
+    assert!(table.notes[0].starts_with("check budget-obeyed failed in 8 trials of this table; the first, standard, "));
+    assert!(table.notes[1].contains("check zero-gradients failed: 7 of 200"));
+    assert!(table.rows.iter().all(|row| row[2].marks == [1]));
+    let checks = crate::report::table::checks(&run).unwrap();
+    assert_eq!(checks.head[1], "what holds where it passes");
+    assert!(checks.remarks.iter().any(|r| r.starts_with("zero-gradients failed, what to do: the gradient is masked")));
+    assert_eq!(checks.remarks.len(), 2);
+}

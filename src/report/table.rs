@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::seed_mean::SeedMean;
-use super::summary::{Cell, Condition, Summary};
+use super::summary::{Cell, Chapter, Condition, Summary};
 use super::words::ratio;
 use crate::record::{Check, Estimate, Measurement, Run};
+use crate::suite::soundness;
 
 /// A cell: text, perhaps an interval below it, perhaps marks of footnotes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -85,18 +86,77 @@ pub fn recall(summary: &Summary, columns: &[usize]) -> Table {
         ..Table::default()
     };
     let shown: Vec<usize> = rows_of(summary, columns);
+    let mut reasons = Reasons::default();
     for &index in &shown {
         let model = &summary.models[index];
         let mut row = vec![TableCell::new(&model.model)];
         for &column in columns {
             let condition = &summary.conditions[column];
-            let cell = recall_cell(model.cells[column].as_ref(), &model.model, condition, &mut table.notes);
+            let cell = recall_cell(model.cells[column].as_ref(), &model.model, condition, &mut reasons);
             let link = model.cells[column].is_some().then(|| anchor(index, column));
             row.push(TableCell { link, best: shown.len() > 1 && is_best(summary, index, column), ..cell });
         }
         table.rows.push(row);
     }
+    table.notes = reasons.notes();
     table
+}
+
+/// recall@1 under all conditions of a section; of a transfer the matrix of who crafts and who answers.
+pub fn chapter(summary: &Summary, chapter: Chapter, columns: &[usize]) -> Table {
+    let mut table = recall(summary, columns);
+    if chapter != Chapter::Transfer {
+        return table;
+    }
+    table.caption =
+        "recall@1 in percent: rows answer, columns say at their end who crafted; where both are one model it is \
+                     the white box"
+            .into();
+    for row in &mut table.rows {
+        let model = row[0].text.clone();
+        for (cell, column) in row[1..].iter_mut().zip(columns) {
+            if summary.conditions[*column].crafter() == Some(&model) {
+                let interval = cell.detail.take().map(|detail| detail + " ").unwrap_or_default();
+                cell.detail = Some(interval + "white box");
+            }
+        }
+    }
+    table
+}
+
+/// Why numbers of a table are marked: one note a check, however many trials failed it, and one for each trial's error.
+#[derive(Default)]
+struct Reasons(Vec<Reason>);
+
+struct Reason {
+    /// Name of the check; empty for an error.
+    check: String,
+    /// The first trial, and what was found in it.
+    first: (String, String),
+    trials: usize,
+}
+
+impl Reasons {
+    /// The mark of a check that failed, or of an error if it has no name.
+    fn mark(&mut self, check: &str, place: String, found: &str) -> usize {
+        let same = |reason: &&mut Reason| !check.is_empty() && reason.check == check;
+        if let Some(known) = self.0.iter_mut().find(same) {
+            known.trials += 1;
+        } else {
+            self.0.push(Reason { check: check.into(), first: (place, found.into()), trials: 1 });
+            return self.0.len();
+        }
+        self.0.iter().position(|reason| reason.check == check).map_or(0, |place| place + 1)
+    }
+
+    fn notes(self) -> Vec<String> {
+        let note = |Reason { check, first: (place, found), trials }: Reason| match (check.is_empty(), trials) {
+            (true, _) => format!("{place}: {found}"),
+            (_, 1) => format!("{place}: check {check} failed: {found}"),
+            _ => format!("check {check} failed in {trials} trials of this table; the first, {place}: {found}"),
+        };
+        self.0.into_iter().map(note).collect()
+    }
 }
 
 /// Models that were measured under any of the conditions.
@@ -119,7 +179,7 @@ pub(super) fn bases_in_words<'a>(means: impl Iterator<Item = &'a SeedMean>) -> O
     (!list.is_empty()).then(|| format!("95 % intervals of single trials: {}.", list.join(", ")))
 }
 
-fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &mut Vec<String>) -> TableCell {
+fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, reasons: &mut Reasons) -> TableCell {
     let Some(cell) = cell else { return TableCell::new("–") };
     let mut out = match &cell.recall {
         Some(r) if r.has_interval() => {
@@ -129,10 +189,14 @@ fn recall_cell(cell: Option<&Cell>, model: &str, condition: &Condition, notes: &
         None if cell.errors.is_empty() => TableCell::new("–"),
         None => TableCell::new("failed"),
     };
-    for why in cell.failed_checks.iter().chain(&cell.errors) {
-        notes.push(format!("{model}, {}, {why}", condition.label()));
-        out.marks.push(notes.len());
+    let place = format!("{model}, {}", condition.label());
+    for failed in &cell.failed_checks {
+        let mark = reasons.mark(&failed.name, format!("{place}, seed {}", failed.seed), &failed.detail);
+        if !out.marks.contains(&mark) {
+            out.marks.push(mark);
+        }
     }
+    out.marks.extend(cell.errors.iter().map(|error| reasons.mark("", place.clone(), error)));
     out
 }
 
@@ -166,14 +230,21 @@ pub fn checks(run: &Run) -> Option<Table> {
     let row = |name: &&str| {
         let all = || run.measurements.iter().flat_map(|m| &m.checks).filter(|c| c.name == *name);
         let failed = all().filter(|c| !c.passed).count();
-        let verdict = if failed == 0 { "✓ held".into() } else { format!("✗ failed in {failed}") };
-        vec![TableCell::new(*name), TableCell::new(verdict), TableCell::new(all().count().to_string())]
+        let verdict = if failed == 0 { "✓ held".to_string() } else { format!("✗ failed in {failed}") };
+        let holds = soundness::about(name).map_or("", |about| about.holds);
+        [*name, holds, &verdict, &all().count().to_string()].map(TableCell::new).into()
+    };
+    let failed = |name: &&&str| run.measurements.iter().flat_map(|m| &m.checks).any(|c| c.name == **name && !c.passed);
+    let advice = |name: &&str| {
+        let about = soundness::about(name)?;
+        Some(format!("{name} failed, what to do: {}.", about.otherwise))
     };
     (!names.is_empty()).then(|| Table {
         caption: "Soundness checks that travelled with the numbers".into(),
-        head: vec!["check".into(), "verdict".into(), "trials".into()],
-        words: 2,
+        head: ["check", "what holds where it passes", "verdict", "trials"].map(String::from).into(),
+        words: 3,
         rows: names.iter().map(row).collect(),
+        remarks: names.iter().filter(failed).filter_map(advice).collect(),
         ..Table::default()
     })
 }

@@ -58,7 +58,7 @@ fn who(c: &Condition) -> &'static str {
 
 fn how(c: &Condition) -> String {
     let effort = format!("{} steps, restarts: {}", c.steps, c.restarts);
-    let methods: [(&str, String); 12] = [
+    let methods: [(&str, String); 11] = [
         ("pgd", format!("projected gradient descent, {effort}, best iterate kept")),
         ("fgsm", "one signed gradient step".into()),
         ("momentum", format!("gradient descent with momentum, {effort}")),
@@ -69,7 +69,6 @@ fn how(c: &Condition) -> String {
         ("auto", "an ensemble without parameters: a query counts as broken if any member breaks it".into()),
         ("noise", "uniform noise".into()),
         ("gaussian-noise", "Gaussian noise".into()),
-        ("transfer", format!("made on another model, {effort}")),
         ("corruption", "a corruption, nobody's intention".into()),
     ];
     let found = methods.iter().find(|(word, _)| c.method.starts_with(word));
@@ -87,6 +86,11 @@ fn how(c: &Condition) -> String {
 fn knows(c: &Condition) -> String {
     let gradients = ["pgd", "fgsm", "momentum", "apgd", "auto"].iter().any(|word| c.method.starts_with(word));
     match gradients {
+        true if c.is_transfer => {
+            let crafter = c.crafter().unwrap_or_default();
+            format!("; gradients of {crafter} alone, whoever answers: a white box for {crafter} itself")
+        }
+        true if c.crafted_on == "worst" => "; white box: of each query the worst over the branches that crafted".into(),
         true => format!("; white box: gradients of branch {} of the exported ONNX file", c.crafted_on),
         false => String::new(),
     }

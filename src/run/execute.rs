@@ -182,6 +182,7 @@ fn measure(context: &TrialContext<'_>, ready: &[ReadyModel]) -> Result<Run, RunE
         for trial in trials::measure_model(context, model)? {
             run.measurements.push(trial.measurement);
             run.queries.extend(trial.queries);
+            run.steps.extend(trial.steps);
             run.gallery.extend(trial.gallery);
             run.views.extend(trial.view);
         }

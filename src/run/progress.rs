@@ -1,10 +1,10 @@
 //! Progress on a terminal (bars with rate and ETA) and in a log (plain lines, a few per stage).
 
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::progress::Observer;
 
@@ -116,5 +116,43 @@ impl Observer for Console {
             State::Bar(bar) => bar.suspend(|| line(text)),
             _ => line(text),
         }
+    }
+}
+
+/// Says on a terminal what is being done if it takes longer than a second; gone when dropped. A log hears nothing.
+pub struct Waiting {
+    bar: ProgressBar,
+    /// Dropped to tell the thread that waits for the second to be over.
+    _over: mpsc::Sender<()>,
+}
+
+impl Waiting {
+    /// Begins to wait for `what`, such as `reading reports/runs/demo`.
+    pub fn new(what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+            .with_style(ProgressStyle::default_spinner())
+            .with_message(what.to_string());
+        let (_over, over) = mpsc::channel::<()>();
+        if std::io::stderr().is_terminal() {
+            let shown = bar.clone();
+            std::thread::spawn(move || {
+                if over.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    shown.set_draw_target(ProgressDrawTarget::stderr());
+                    shown.enable_steady_tick(Duration::from_millis(200));
+                }
+            });
+        }
+        Self { bar, _over }
+    }
+
+    /// What is done from now on.
+    pub fn now(&self, what: &str) {
+        self.bar.set_message(what.to_string());
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::artefact::{WriteError, write_bytes};
 use crate::digest::Digest;
 use crate::record::folder::FolderError;
-use crate::record::{EmbeddingView, GalleryItem, Measurement, QueryOutcome};
+use crate::record::{EmbeddingView, GalleryItem, Measurement, QueryOutcome, StepPoint};
 
 /// A finished trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct StoredTrial {
     pub measurement: Measurement,
     /// Its per-query outcomes.
     pub queries: Vec<QueryOutcome>,
+    /// Its attack's loss step by step; trials of earlier versions have none.
+    #[serde(default)]
+    pub steps: Vec<StepPoint>,
     /// Its picture stories.
     pub gallery: Vec<GalleryItem>,
     /// What its picture of the embedding space is drawn from.

@@ -204,8 +204,8 @@ fn percentile(units: &Units, resampling: Resampling) -> Option<Interval> {
     (!figures.is_empty()).then(|| Interval { value, low: end(tail), high: end(1.0 - tail) })
 }
 
-/// Quantile of sorted values with linear interpolation (Hyndman & Fan 1996, type 7).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+/// Quantile of sorted values, at least one, with linear interpolation (Hyndman & Fan 1996, type 7).
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

@@ -4,122 +4,28 @@
 #![allow(clippy::print_stdout, reason = "a bench talks to its user")]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use mdprop::drift::baseline::{Baseline, Decision};
-use mdprop::record::{Estimate, Manifest, Measurement, QueryOutcome, RecallAt, Run, folder};
-use mdprop::rng;
+use mdprop::record::folder;
 
-/// As many queries and classes as Stanford Online Products has; 16 trials are a million rows.
-const QUERIES: u32 = 62_500;
-const CLASSES: u32 = 11_316;
-const TRIALS: u32 = 16;
-
-fn run(night: u64) -> Run {
-    let mut run = Run {
-        manifest: Manifest {
-            schema: folder::SCHEMA,
-            suite: "million".into(),
-            started_unix_s: 1 + night,
-            ..Manifest::default()
-        },
-        measurements: vec![],
-        queries: vec![],
-        training: vec![],
-        gallery: vec![],
-        views: vec![],
-    };
-    for trial in 0..TRIALS {
-        let (key, attack) = (format!("{trial:012x}"), format!("attack-{trial}"));
-        let mut world = rng::stream(1, "world", &[u64::from(trial)]);
-        let mut draws = rng::stream(1, "night", &[night, u64::from(trial)]);
-        let mut hits = 0;
-        for query in 0..QUERIES {
-            let mut rank = 1 + (1.0 / (f64::from(rng::unit(&mut world)) + 0.02)) as u32 % 60;
-            if night > 0 && rng::unit(&mut draws) < 0.1 {
-                rank = 1 + rank * 7 % 60;
-            }
-            hits += u32::from(rank == 1);
-            run.queries.push(QueryOutcome {
-                trial: key.clone(),
-                query,
-                label: query % CLASSES,
-                first_hit: rank,
-                neighbors: (0..8).map(|n| (query * 31 + n * 977) % QUERIES).collect(),
-                targets: vec![(query + 7) % QUERIES],
-                success: rank > 30,
-                ..QueryOutcome::default()
-            });
-        }
-        let value = f64::from(hits) / f64::from(QUERIES);
-        let estimate = Estimate { value, low: value, high: value, n: QUERIES, basis: None };
-        run.measurements.push(Measurement {
-            trial: key,
-            suite: "million".into(),
-            dataset: "made-up".into(),
-            model: "m".into(),
-            training: "foreign".into(),
-            artefact: format!("{night:012x}"),
-            attack: if trial == 0 { "clean".into() } else { attack },
-            epsilon: "1/255".into(),
-            queries: QUERIES,
-            queries_available: QUERIES,
-            recall: [1, 2, 4, 8].map(|k| RecallAt { k, estimate }).to_vec(),
-            success: Some(estimate),
-            ..Measurement::default()
-        });
-    }
-    run
-}
-
-/// Runs the program; wall time and the most memory that was seen (`VmHWM`, which the kernel keeps).
-fn time(arguments: &[&str]) -> (Duration, u64, Option<i32>) {
-    let began = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mdprop"))
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("the program starts");
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
-        peak = peak.max(kib);
-        if let Some(code) = child.try_wait().expect("our own child") {
-            return (began.elapsed(), peak, code.code());
-        }
-        std::thread::sleep(Duration::from_micros(500));
-    }
-}
-
-fn report(what: &str, arguments: &[&str]) {
-    let mut runs: Vec<_> = (0..5).map(|_| time(arguments)).collect();
-    runs.sort_by_key(|run| run.0);
-    let peak = runs.iter().map(|run| run.1).max().unwrap_or(0);
-    let (median, code) = (runs[2].0, runs[2].2);
-    println!("{what}: median {:.3} s of 5, at most {} MiB, exit code {code:?}", median.as_secs_f64(), peak / 1024);
-}
+mod million;
 
 fn main() {
     let place = std::env::temp_dir().join(format!("mdprop-bench-check-{}", std::process::id()));
     let path = |name: &str| place.join(name).display().to_string();
-    let (first, second) = (run(0), run(1));
+    let (first, second) = (million::run(0), million::run(1));
     folder::write(&first, Path::new(&path("a"))).expect("room for the runs");
     folder::write(&second, Path::new(&path("b"))).expect("room for the runs");
     let decision =
         Decision { who: "bench".into(), why: "bench".into(), unix_s: 1, floors: Default::default(), pinned: None };
     let accepted = Baseline::accept(first, "a", None, &decision).expect("a run without failures");
     accepted.write(Path::new(&path("accepted.toml"))).expect("room for the baseline");
-    println!("{} rows a run", TRIALS * QUERIES);
-    report("start (--version)", &["--version"]);
-    report("start (operators)", &["operators"]);
-    report("check against a baseline", &["check", &path("b"), "--against", &path("accepted.toml")]);
-    report("check against a run", &["check", &path("b"), "--against", &path("a")]);
-    report("compare", &["compare", &path("a"), &path("b")]);
+    println!("{} rows a run", million::TRIALS * million::QUERIES);
+    million::report("start (--version)", &["--version"]);
+    million::report("start (operators)", &["operators"]);
+    million::report("check against a baseline", &["check", &path("b"), "--against", &path("accepted.toml")]);
+    million::report("check against a run", &["check", &path("b"), "--against", &path("a")]);
+    million::report("compare", &["compare", &path("a"), &path("b")]);
     // Best effort: it is a folder for temporary files.
     let _ = std::fs::remove_dir_all(&place);
 }

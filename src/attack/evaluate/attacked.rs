@@ -6,6 +6,7 @@ use crate::attack::AttackError;
 use crate::attack::aim::{Aim, Scene};
 use crate::attack::budget::{Budget, Schedule};
 use crate::attack::goal::Objective;
+use crate::attack::losses::LossPath;
 use crate::attack::pgd::{Crafted, Job, Keep, craft};
 use crate::attack::{corruption, noise, patch, universal};
 use crate::batch::{Embeddings, Images};
@@ -28,6 +29,8 @@ pub(super) struct Sample {
     pub broken_by: String,
     /// Images that the model was shown for it; 0 where that is the same for all.
     pub evaluations: u32,
+    /// Losses along its first run.
+    pub path: LossPath,
 }
 
 /// All attacked images of a trial.
@@ -155,6 +158,7 @@ pub(super) fn attack_all(
                 broken: false,
                 broken_by: String::new(),
                 evaluations: 0,
+                path: crafted.paths[i].clone(),
             });
         }
         rows.extend_from_slice(embedded.as_slice());
@@ -199,7 +203,8 @@ fn untuned(
     let loss: Vec<f32> = (0..adversarial.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
     // An untargeted loss is 0 at the clean image; others are not needed where nothing is searched for.
     let start_loss = if goal.is_flat_at_clean() { vec![0.0; loss.len()] } else { loss.clone() };
-    Ok(Crafted { adversarial, embeddings, start_loss, loss, penultimate: None })
+    let paths = vec![LossPath::default(); loss.len()];
+    Ok(Crafted { adversarial, embeddings, start_loss, loss, paths, penultimate: None })
 }
 
 fn add_noise(
@@ -220,7 +225,8 @@ fn add_noise(
     };
     let embeddings = crafter.embed(&adversarial)?;
     let loss: Vec<f32> = (0..images.len()).map(|i| objective.loss(i, embeddings.row(i)) as f32).collect();
-    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss, penultimate: None })
+    let paths = vec![LossPath::default(); loss.len()];
+    Ok(Crafted { adversarial, embeddings, start_loss: loss.clone(), loss, paths, penultimate: None })
 }
 
 /// Collects samples and the extremes that the checks want.

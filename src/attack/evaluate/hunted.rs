@@ -105,8 +105,8 @@ fn sample(
     let label = input.images.labels[query.victim.image];
     let shift = Distance::Euclidean.between(clean, embedded) as f32;
     let (start_loss, loss, broken) = (query.start_loss, query.loss, query.broken);
-    let (broken_by, evaluations) = (String::new(), query.evaluations as u32);
-    move |linf, l2| Sample { label, targets, shift, linf, l2, start_loss, loss, broken, broken_by, evaluations }
+    let (broken_by, evaluations, path) = (String::new(), query.evaluations as u32, query.path.clone());
+    move |linf, l2| Sample { label, targets, shift, linf, l2, start_loss, loss, broken, broken_by, evaluations, path }
 }
 
 fn images_of(ended: &[Ended]) -> Result<Images, AttackError> {

@@ -14,6 +14,7 @@ use crate::attack::aim::Aim;
 use crate::attack::auto;
 use crate::attack::budget::Budget;
 use crate::attack::goal::Objective;
+use crate::attack::losses::LossPath;
 use crate::attack::region::Region;
 use crate::attack::route::Route;
 use crate::attack::search::{Found, Hunted, Leg, Search, Until, Victims};
@@ -380,7 +381,8 @@ impl<'a> Trial<'a> {
         let found = |(i, &query): (usize, &usize)| {
             let loss = self.victims.objective(query, goal)?.loss(0, embeddings.row(i));
             let (adversarial, embedding) = (pixels.image(i).to_vec(), embeddings.row(i).to_vec());
-            Ok((Found { adversarial, embedding, loss, score: loss, start_score: loss, broken: broken[i] }, 0))
+            let (path, broken) = (LossPath::default(), broken[i]);
+            Ok((Found { adversarial, embedding, loss, score: loss, start_score: loss, broken, path }, 0))
         };
         queries.iter().enumerate().map(found).collect()
     }
@@ -393,6 +395,9 @@ impl<'a> Trial<'a> {
         let shift = Distance::Euclidean.between(self.clean.row(query), &settled.embedding) as f32;
         let clean = input.images.images(&[image]);
         let member = radius.stages.get(settled.stage).map_or("", |stage| &stage.member);
+        // Several stages have several losses, and a curve goes on where a smaller radius ended.
+        let one_walk = radius.stages.len() == 1 && self.inputs.len() == 1;
+        let path = if one_walk { settled.found.path.clone() } else { LossPath::default() };
         let broken_by = if settled.over { member.to_string() } else { String::new() };
         radius.tally.add(image, clean.image(0), &settled.found.adversarial, |linf, l2| Sample {
             label: input.images.labels[image],
@@ -405,6 +410,7 @@ impl<'a> Trial<'a> {
             broken: settled.found.broken,
             broken_by,
             evaluations: settled.evaluations as u32,
+            path,
         });
         radius.rows.extend_from_slice(&settled.embedding);
         Ok(())

@@ -45,6 +45,24 @@ fn run(encoder: &mut LinearEncoder, clean: &Images, goal: &Goal, epsilon: &Epsil
 }
 
 #[test]
+fn the_losses_along_the_way_begin_at_the_start_and_hold_the_one_that_counts() {
+    let mut encoder = LinearEncoder::random(SHAPE, 4, true, 3).unwrap();
+    let epsilon = Epsilon::Pixels(PixelAmount::grey_levels(8));
+    let goal = Goal::SingleTarget {};
+    for (restarts, first_alone) in [(1, true), (3, false)] {
+        let method = method(&epsilon, 9, restarts, RandomStart::default());
+        let crafted = run(&mut encoder, &batch(5, 2), &goal, &epsilon, &method);
+        assert_eq!(crafted.paths.len(), 5);
+        for (i, path) in crafted.paths.iter().enumerate() {
+            let losses = path.as_slice();
+            assert_eq!((losses.len(), losses[0]), (10, crafted.start_loss[i]));
+            let least = losses.iter().copied().fold(f32::INFINITY, f32::min);
+            assert!(if first_alone { least == crafted.loss[i] } else { least >= crafted.loss[i] });
+        }
+    }
+}
+
+#[test]
 fn reaches_the_analytic_optimum_of_a_linear_encoder() {
     // One output, target far above: the best image has every pixel at the bound its weight's sign asks for.
     let mut encoder = LinearEncoder::random(SHAPE, 1, false, 3).unwrap();

@@ -84,6 +84,7 @@ fn schedule(epsilon: &Epsilon, steps: usize, restarts: usize) -> Schedule {
 fn full_run(encoder: &mut dyn Encoder, world: &World, hunt: &Hunt<'_>) -> Vec<Ended> {
     let all: Vec<usize> = (0..world.clean.len()).collect();
     let mut found: Vec<Option<Ended>> = vec![None; all.len()];
+    let mut paths = vec![LossPath::default(); all.len()];
     for batch in all.chunks(hunt.places) {
         for restart in 0..hunt.schedule.restarts {
             let places: Vec<Option<Place>> = batch
@@ -103,6 +104,9 @@ fn full_run(encoder: &mut dyn Encoder, world: &World, hunt: &Hunt<'_>) -> Vec<En
                     let mut adversarial = vec![0.0; place.current.stride()];
                     steps.copy_evaluated(i, &mut adversarial);
                     let slot = &mut found[place.query];
+                    if restart == 0 && slot.as_ref().is_none_or(|e| !e.broken) {
+                        paths[place.query].push(evaluation.loss[i]);
+                    }
                     let start_loss = slot.as_ref().map_or(evaluation.loss[i], |e| e.start_loss);
                     let loss = evaluation.loss[i];
                     if slot.as_ref().is_none_or(|e| !e.broken && (broken[i] || loss < e.loss)) {
@@ -115,13 +119,14 @@ fn full_run(encoder: &mut dyn Encoder, world: &World, hunt: &Hunt<'_>) -> Vec<En
                             embedding: evaluation.embeddings.row(i).to_vec(),
                             start_loss,
                             loss,
+                            path: LossPath::default(),
                         });
                     }
                 }
             }
         }
     }
-    found.into_iter().flatten().collect()
+    found.into_iter().flatten().zip(paths).map(|(ended, path)| Ended { path, ..ended }).collect()
 }
 
 /// Runs the hunt, `enough` at a time, with other work for the encoder in between.

@@ -113,8 +113,10 @@ fn draw_panel(
     let (x_marks, y_marks) = (ticks(x.0, x.1), ticks(y.0, y.1));
     let ends = |marks: &[f64]| (marks[0], marks[marks.len() - 1]);
     let names = panel.series.iter().map(|s| s.label.chars().count().min(20)).max().unwrap_or(0) as i32;
+    // Long numbers need room between them and the axis's name.
+    let digits = y_marks.iter().map(|tick| tick_text(*tick).chars().count()).max().unwrap_or(0) as i32;
     let frame = Frame {
-        left: left + LEFT,
+        left: left + LEFT + 7 * (digits - 4).max(0),
         right: left + width - 24 - 7 * names.max(4),
         top: top + TOP,
         bottom: top + height - BOTTOM,

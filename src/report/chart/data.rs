@@ -4,7 +4,7 @@ use super::super::material::Material;
 use super::super::seed_mean::SeedMean;
 use super::super::summary::Summary;
 use super::{Bar, BarGroup, ChartError, Panel, ParetoPoint, Series, bars, curves, pareto};
-use super::{ranking, space};
+use super::{ranking, space, steps};
 use crate::record::Run;
 
 /// A finished chart.
@@ -57,6 +57,9 @@ pub fn charts(material: &Material<'_>) -> Result<Vec<Chart>, ChartError> {
     let panels = material.trend.map_or_else(Vec::new, |trend| trend.panels(summary));
     let caption = "recall@1 over the nights; bands: the accepted value and the smallest change that fails a night.";
     add("history", caption, (!panels.is_empty()).then(|| curves("Trend over the nights", &panels)))?;
+    for (name, caption, svg) in steps::charts(material) {
+        add(&name, &caption, Some(svg))?;
+    }
     for (name, caption, svg) in ranking::charts(material) {
         add(name, &caption, Some(svg))?;
     }

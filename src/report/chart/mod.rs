@@ -26,6 +26,7 @@ mod pareto;
 mod ranking;
 mod space;
 mod spread;
+mod steps;
 
 pub use bars::{Bar, BarGroup, bars};
 pub use curves::{BandPoint, Panel, Series, curves};

@@ -1,5 +1,6 @@
 //! Data of the charts of ranking attacks, transfer and corruptions, where a run has such trials.
 
+use super::super::corruptions;
 use super::super::material::Material;
 use super::super::seed_mean::seed_mean;
 use super::super::summary::{Chapter, Summary};
@@ -13,11 +14,12 @@ type Drawn = (&'static str, String, Result<String, ChartError>);
 /// Name, caption and picture of each chart that has data.
 pub(super) fn charts(material: &Material<'_>) -> Vec<Drawn> {
     let mut out: Vec<Drawn> = Vec::new();
-    for (chapter, name, title) in [
-        (Chapter::Transfer, "transfer", "recall@1 in % under attacks made on another model"),
-        (Chapter::Corruptions, "corruptions", "recall@1 in % of corrupted queries"),
-    ] {
-        if let Some(map) = heat_map(&material.summary, chapter) {
+    let maps = [
+        ("transfer", "recall@1 in %: who crafts and who answers", transfer(&material.summary)),
+        ("corruptions", "recall@1 in % of corrupted queries", corruptions::heat_map(material)),
+    ];
+    for (name, title, map) in maps {
+        if let Some(map) = map {
             let caption = format!("{title}; dark is high, each cell says its number.");
             out.push((name, caption, heat(title, &map)));
         }
@@ -67,16 +69,16 @@ pub(super) fn ers_rows(material: &Material<'_>) -> (Vec<(String, usize)>, Vec<Do
     (names, metrics.iter().map(row).collect())
 }
 
-/// Models against the conditions of a chapter; `None` for fewer than two cells.
-pub(super) fn heat_map(summary: &Summary, chapter: Chapter) -> Option<Heat> {
-    let columns = summary.columns_of(chapter);
+/// Models that craft against models that answer; `None` for fewer than two cells.
+pub(super) fn transfer(summary: &Summary) -> Option<Heat> {
+    let columns = summary.columns_of(Chapter::Transfer);
     let models: Vec<usize> =
         (0..summary.models.len()).filter(|m| columns.iter().any(|c| summary.recall(*m, *c).is_some())).collect();
     let value = |m: usize, c: usize| summary.recall(m, c).map(|r| 100.0 * r.value);
     (columns.len() * models.len() > 1).then(|| Heat {
         rows: columns.iter().map(|c| summary.conditions[*c].label()).collect(),
         columns: models.iter().map(|m| summary.models[*m].model.clone()).collect(),
-        axes: ("attack".into(), "answered by".into()),
+        axes: ("crafted".into(), "answered by".into()),
         values: columns.iter().map(|c| models.iter().map(|m| value(*m, *c)).collect()).collect(),
     })
 }

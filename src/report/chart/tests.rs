@@ -1,7 +1,7 @@
 //! Tests of data, labels and form; never of pixels.
 
 use super::super::material::Material;
-use super::super::summary::Summary;
+use super::super::summary::{Chapter, Summary};
 use super::data::{bar_groups, epsilon_panels, pareto_points, training_panels};
 use super::*;
 use crate::record::sample::{self, Shape};
@@ -45,7 +45,21 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     assert_eq!(panels[1].series[0].lines[0].len(), 6);
     let all = charts(&Material::of(&run)).unwrap();
     let names: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, ["recall", "pareto", "training", "epsilon", "map", "shift", "densities", "spectrum"]);
+    assert_eq!(
+        names,
+        [
+            "recall",
+            "pareto",
+            "training",
+            "epsilon",
+            "single-target-loss",
+            "multi-target-loss",
+            "map",
+            "shift",
+            "densities",
+            "spectrum"
+        ]
+    );
     for chart in &all {
         assert_well_formed(&chart.svg);
         for model in ["standard", "adversarial", "advprop", "mdprop"] {
@@ -54,6 +68,32 @@ fn charts_hold_the_summary_s_numbers_and_names() {
     }
     assert!(all[0].svg.contains(&format!("\n{:.1}\n", groups[1].bars[3].value)), "the bar's number is written");
     assert!(all[3].svg.contains("grey levels (of 255)") && all[3].svg.contains("n = 200 queries"));
+}
+
+#[test]
+fn losses_are_drawn_step_by_step_with_their_quartiles() {
+    let run = sample::run();
+    let panels = steps::panels(&Material::of(&run), Chapter::SingleTarget);
+    assert_eq!(panels.len(), 1);
+    assert_eq!(panels[0].title, "single 24/255");
+    let names: Vec<&str> = panels[0].series.iter().map(|s| s.label.as_str()).collect();
+    assert_eq!(names, ["standard", "adversarial", "advprop", "mdprop"]);
+    let series = &panels[0].series[1];
+    // Two training seeds, a start and twenty steps.
+    assert_eq!((series.lines.len(), series.lines[0].len(), series.band.len()), (2, 21, 21));
+    let recorded: Vec<&crate::record::StepPoint> = run.steps.iter().filter(|s| s.trial == "t010single024").collect();
+    for (point, step) in series.lines[0].iter().zip(&recorded) {
+        assert_eq!(*point, (f64::from(step.step), step.loss));
+    }
+    assert_eq!(series.band[3], (3.0, recorded[3].quartiles[0], recorded[3].quartiles[2]));
+    let svg = curves("Loss against steps", &panels).unwrap();
+    assert_well_formed(&svg);
+    assert!(
+        svg.contains("loss (lower: nearer to the goal)")
+            && svg.contains("\nstep (n = 200 images a line)\n")
+            && svg.contains("mdprop")
+    );
+    assert!(steps::panels(&Material::of(&run), Chapter::Clean).is_empty());
 }
 
 #[test]
@@ -99,12 +139,17 @@ fn the_front_is_of_those_that_no_other_beats() {
 }
 
 #[test]
-fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
+fn ranking_and_transfer_are_drawn_where_there_are_such_trials() {
     let mut run = sample::run();
     for m in &mut run.measurements {
         match m.attack.as_str() {
             "single" => (m.attack, m.goal) = (format!("raise-{}", m.steps), "qa+(M=1)".into()),
-            "multi" => m.method = "corruption".into(),
+            "multi" => {
+                (m.attack, m.method) = ("multi:standard".into(), "pgd".into());
+                if m.model != "standard" {
+                    m.crafted_by = "standard".into();
+                }
+            }
             _ => {}
         }
     }
@@ -113,16 +158,16 @@ fn ranking_transfer_and_corruptions_are_drawn_where_there_are_such_trials() {
     let material = Material::of(&run);
     let (names, rows) = ranking::ranking_rows(&material.summary);
     assert_eq!((names.len(), rows.len(), rows[1].label.as_str()), (4, 2, "lower 24/255"));
-    let map = ranking::heat_map(&material.summary, crate::report::summary::Chapter::Corruptions).unwrap();
+    let map = ranking::transfer(&material.summary).unwrap();
     assert_eq!((map.rows.len(), map.columns.len()), (3, 4));
     let charts = charts(&material).unwrap();
-    for name in ["ranking", "corruptions"] {
+    for name in ["ranking", "transfer"] {
         let chart = charts.iter().find(|c| c.name == name).unwrap();
         assert_well_formed(&chart.svg);
         assert!(chart.svg.contains("mdprop"));
     }
     let printed = map.values[0][0].unwrap();
-    let svg = &charts.iter().find(|c| c.name == "corruptions").unwrap().svg;
+    let svg = &charts.iter().find(|c| c.name == "transfer").unwrap().svg;
     assert!(svg.contains(&format!("\n{printed:.1}\n")), "each cell says its number");
 }
 

@@ -10,6 +10,9 @@ use crate::record::Measurement;
 /// Columns of words that the page leaves out of the table: they are in each trial's details.
 const LEFT_OUT: [&str; 4] = ["goal", "method", "side", "branches"];
 
+/// Trials that are printed; of more paper only has the number.
+const PRINTED: usize = 40;
+
 /// One row a trial, those of a model and a condition together under the anchor that the numbers above link to.
 pub(super) fn trials(material: &Material<'_>) -> String {
     let run = material.run;
@@ -26,7 +29,14 @@ pub(super) fn trials(material: &Material<'_>) -> String {
     let mut out = format!("<p>{}</p>\n", escape(&table.caption));
     out += "<p class=\"filter\"><label>Show trials with <input type=\"search\" data-filter=\"all-trials\" \
             placeholder=\"a model, an attack, a key\"></label></p>\n";
-    out += "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Every trial\"><table id=\"all-trials\" \
+    let count = run.measurements.len();
+    let mut class = "scroll";
+    if count > PRINTED {
+        class = "scroll only-screen";
+        out += &format!("<p class=\"note only-print\">{count} trials: on the screen, and in measurements.csv.</p>\n");
+    }
+    out += &format!("<div class=\"{class}\"");
+    out += " tabindex=\"0\" role=\"region\" aria-label=\"Every trial\"><table id=\"all-trials\" \
             class=\"sortable\">\n<thead><tr>";
     for (place, column) in kept.iter().enumerate() {
         let class = if place >= words { " class=\"number\"" } else { "" };

@@ -14,7 +14,7 @@ use super::summary::{Chapter, Summary};
 use super::table::{self, Table};
 use super::trend::Trend;
 use super::words::escape;
-use super::{ReportError, metrics, published, robustness, threat};
+use super::{ReportError, corruptions, metrics, published, robustness, threat};
 
 mod appendix;
 mod board;
@@ -23,6 +23,9 @@ mod tables;
 
 pub use board::leaderboard;
 use tables::{folded, rendered, unfolded};
+
+/// Failed checks that are listed in the open; of more the list is folded.
+const FAILED: usize = 12;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -119,6 +122,9 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
         if chapter == Chapter::Clean {
             content += &tables(vec![robustness::classes(material)]);
         }
+        if chapter == Chapter::Corruptions {
+            content += &tables(vec![corruptions::table(material)]);
+        }
         if chapter == Chapter::Ranking && !content.is_empty() {
             content += &shown("ers");
         }
@@ -129,7 +135,11 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
     let geometry = shown("map") + &shown("shift") + &shown("densities") + &shown("spectrum");
     out.add("geometry", "Geometry of the embeddings", geometry + &unfolded(&metrics::geometry(run, summary)));
     out.add("published", "Beside published numbers", tables(vec![published::table(run)]));
-    out.add("checks", "Checks", tables(vec![table::checks(run), table::failed_checks(run)]));
+    let failed = table::failed_checks(run).map_or_else(String::new, |table| match table.rows.len() {
+        0..=FAILED => rendered(&table),
+        n => folded(&format!("All {n} of them: {}", table.caption), &rendered(&table)),
+    });
+    out.add("checks", "Checks", tables(vec![table::checks(run)]) + &failed);
     let nights = material.trend.and_then(Trend::table);
     out.add("history", "Drift and history", shown("history") + &tables(vec![nights]));
     out.add("trials", "Every trial", appendix::trials(material));
@@ -154,7 +164,7 @@ fn chapter_content(material: &Material<'_>, chapter: Chapter) -> String {
     if chapter == Chapter::Clean {
         return out + &own.iter().map(rendered).collect::<String>();
     }
-    out += &rendered(&table::recall(summary, &columns));
+    out += &rendered(&table::chapter(summary, chapter, &columns));
     let joined = |t: &Table| {
         columns
             .iter()

@@ -3,7 +3,10 @@
 use super::super::table::{Table, TableCell};
 use super::super::words::escape;
 
-/// Content that is closed until asked for; printed open.
+/// From so many characters on, a column of words is prose and wants width.
+const LONG: usize = 40;
+
+/// Content that is closed until asked for; paper has it only if it is open.
 pub(super) fn folded(summary: &str, content: &str) -> String {
     format!("<details><summary>{}</summary>\n{content}</details>\n", escape(summary))
 }
@@ -30,6 +33,8 @@ pub(super) fn rendered(table: &Table) -> String {
         out += &format!("<th scope=\"col\"{class}>{}</th>", escape(head));
     }
     out += "</tr></thead>\n<tbody>\n";
+    let long = |column: usize| table.rows.iter().any(|row| row[column].text.chars().count() > LONG);
+    let long: Vec<bool> = (0..table.head.len()).map(long).collect();
     for row in &table.rows {
         out += "<tr>";
         for (column, cell) in row.iter().enumerate() {
@@ -37,6 +42,7 @@ pub(super) fn rendered(table: &Table) -> String {
             out += &match (column, column >= table.words) {
                 (0, _) => format!("<th scope=\"row\">{content}</th>"),
                 (_, true) => format!("<td class=\"number\">{content}</td>"),
+                _ if long[column] => format!("<td class=\"long\">{content}</td>"),
                 (_, false) => format!("<td>{content}</td>"),
             };
         }
@@ -55,8 +61,10 @@ pub(super) fn rendered(table: &Table) -> String {
 fn content(cell: &TableCell) -> String {
     let marks: String =
         cell.marks.iter().map(|m| format!("<sup class=\"mark\" title=\"see note {m}\">!{m}</sup>")).collect();
+    // An interval stays whole; what follows it may go to the next line.
+    let joined = |d: &String| escape(d).replace(", ", ",\u{a0}").replace("sd ", "sd\u{a0}");
     let detail =
-        cell.detail.as_ref().map(|d| format!("<span class=\"detail\">{}</span>", escape(d))).unwrap_or_default();
+        cell.detail.as_ref().map(|d| format!("<span class=\"detail\">{}</span>", joined(d))).unwrap_or_default();
     let mut text = escape(&cell.text);
     if cell.best {
         text = format!("<b>{text}</b>");

@@ -148,6 +148,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         manifest: manifest(&cards, &models),
         measurements: vec![],
         queries: vec![],
+        steps: vec![],
         training: models.iter().flat_map(|model| model.curve.iter().cloned()).collect(),
         gallery: vec![],
         views: vec![],
@@ -155,6 +156,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
     for trial in trials.into_values().flatten() {
         run.measurements.push(trial.measurement);
         run.queries.extend(trial.queries);
+        run.steps.extend(trial.steps);
         run.gallery.extend(trial.gallery);
         run.views.extend(trial.view);
     }

@@ -299,7 +299,7 @@ impl Session<'_> {
                 row.trial = digest.short().into();
                 row.error = Some(error.to_string());
                 row.suite.clone_from(&self.context.plan.name);
-                StoredTrial { measurement: row, queries: vec![], gallery: vec![], view: None }
+                StoredTrial { measurement: row, queries: vec![], steps: vec![], gallery: vec![], view: None }
             })),
         }
         if let Some(answerer) = answerer {
@@ -355,7 +355,7 @@ impl Session<'_> {
         let kept: AdversarialBytes = outcome.kept.into_iter().collect();
         let gallery = self.stories(trial, clean, &outcome.queries, &kept);
         let view = self.view(trial, clean, &outcome.queries, answered, outcome.attacked.as_ref());
-        Ok(StoredTrial { measurement: row, queries: outcome.queries, gallery, view })
+        Ok(StoredTrial { measurement: row, queries: outcome.queries, steps: outcome.steps, gallery, view })
     }
 
     fn is_first_seed(&self) -> bool {
