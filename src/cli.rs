@@ -191,9 +191,18 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 pub struct PlanArgs {
     /// The suite, such as suites/demo.toml.
     pub suite: PathBuf,
-    /// Folder of recipes and model cards.
-    #[arg(long, value_name = "FOLDER", default_value = "models")]
-    pub models: PathBuf,
+    /// Where things are.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    /// Do not time the models: the plan alone, at once.
+    #[arg(long)]
+    pub no_timing: bool,
+    /// Who will compute in ONNX Runtime: cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    pub provider: Provider,
+    /// Threads that the run will have; default all cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
     /// Cut the plan into N parts of about equal cost.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub shards: Option<u32>,

@@ -19,7 +19,7 @@ use crate::metric::recall::mean_pairwise_cosine;
 use crate::progress::{Cancel, Observer};
 use crate::record::{Check, Estimate, MetricEstimate, QueryOutcome, RecallAt, StepPoint};
 use crate::score;
-use crate::suite::attack::{Access, Goal, Method, RankingPart, Side};
+use crate::suite::attack::{Access, Goal, Method, RankingPart, Side, Stop};
 use crate::units::Epsilon;
 use attacked::Attacked;
 use retrieval::{Places, Sides};
@@ -84,7 +84,8 @@ pub struct TrialInput<'a> {
 pub struct TrialOutcome {
     /// One per query, in the order of `queries`.
     pub queries: Vec<QueryOutcome>,
-    /// recall@k; queries without another image of their class in the gallery are left out.
+    /// recall@k; queries without another image of their class in the gallery are left out. Where broken queries are left
+    /// alone, for k = 1 only.
     pub recall: Vec<RecallAt>,
     /// Such queries.
     pub without_positive: usize,
@@ -250,7 +251,7 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     let moved_labels = if of_gallery { &sides.gallery_labels } else { labels };
     let shift = score::mean(&shifts, moved_labels, Metric::Shift.about().range, input.seed).filter(|_| attack_ran);
     Ok(TrialOutcome {
-        recall: score::recall_at(input.ks, &ranks, labels, input.seed),
+        recall: score::recall_at(&told(input), &ranks, labels, input.seed),
         without_positive: if searches { without_positive } else { 0 },
         success: if targeted { mean(&column(|q| f64::from(u8::from(q.success))), Metric::Success) } else { None },
         shift,
@@ -274,6 +275,15 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
         kept: attacked.map_or_else(Vec::new, |a| a.kept),
         queries,
     })
+}
+
+/// The k of recall@k that say something: a query that is left alone once its nearest image is wrong was never pushed
+/// further down.
+fn told(input: &TrialInput<'_>) -> Vec<u32> {
+    // The members of an ensemble agree on what is kept, whenever they stop.
+    let left_alone = |method: &Method| method.stop() == Stop::Broken && !matches!(method, Method::Auto { .. });
+    let first_only = input.attack.is_some_and(|attack| left_alone(attack.method));
+    input.ks.iter().copied().filter(|&k| k == 1 || !first_only).collect()
 }
 
 /// The suite's further metrics. The geometry of a clean gallery belongs to the clean trial alone.

@@ -21,9 +21,9 @@ const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 pub fn crop_original(picture: &Picture, size: usize, rng: &mut Stream, out: &mut [f32]) {
     let window = random_window(picture.width, picture.height, rng);
     let flip = unit(rng) < 0.5;
-    let plane = picture.width * picture.height;
+    let (crop, plane) = (Crop::new(window, size, flip), picture.width * picture.height);
     for (plane, out) in picture.planes.chunks(plane).zip(out.chunks_mut(size * size)) {
-        resized_crop(plane, picture.width, window, (size, flip), out);
+        crop.cut(plane, picture.width, out);
     }
 }
 
@@ -46,8 +46,9 @@ pub fn augment(spec: &AugmentationSpec, bytes: &[u8], size: usize, rng: &mut Str
         AugmentationSpec::RandomResizedCropFlip { .. } => {
             let window = random_window(size, size, rng);
             let flip = unit(rng) < 0.5;
+            let crop = Crop::new(window, size, flip);
             for (plane, out) in bytes.chunks(size * size).zip(out.chunks_mut(size * size)) {
-                resized_crop(plane, size, window, (size, flip), out);
+                crop.cut(plane, size, out);
             }
         }
     }
@@ -110,27 +111,49 @@ fn middle(columns: usize, rows: usize) -> Window {
     Window { top: (rows - height) / 2, left: (columns - width) / 2, height, width }
 }
 
-/// PIL's antialiased bilinear weights of each output pixel.
-fn triangle_weights(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
+/// First source pixel of an output pixel, and PIL's antialiased bilinear weights from there on.
+type Weights = (usize, Vec<f32>);
+
+fn triangle_weights(from: usize, to: usize) -> Vec<Weights> {
     let taps = taps(from, to, Filter::Bilinear, true).into_iter();
     taps.map(|tap| (tap.first, tap.weights.into_iter().map(|w| w as f32).collect())).collect()
 }
 
-/// A window of one plane of `columns` columns resized to `size × size`, mirrored if asked.
-fn resized_crop(plane: &[u8], columns: usize, window: Window, (size, flip): (usize, bool), out: &mut [f32]) {
-    let (across, down) = (triangle_weights(window.width, size), triangle_weights(window.height, size));
-    let mut rows = vec![0f32; window.height * size];
-    for (y, row) in rows.chunks_mut(size).enumerate() {
-        let source = &plane[(window.top + y) * columns + window.left..][..window.width];
-        for (x, (first, weights)) in across.iter().enumerate() {
-            let sum: f32 = weights.iter().zip(&source[*first..]).map(|(w, &b)| w * f32::from(b)).sum();
-            row[if flip { size - 1 - x } else { x }] = sum / 255.0;
+/// A window resized to a square, mirrored or not: its weights, which the three planes share.
+struct Crop {
+    window: Window,
+    across: Vec<Weights>,
+    down: Vec<Weights>,
+}
+
+impl Crop {
+    fn new(window: Window, size: usize, flip: bool) -> Self {
+        let (mut across, down) = (triangle_weights(window.width, size), triangle_weights(window.height, size));
+        if flip {
+            across.reverse();
         }
+        Self { window, across, down }
     }
-    for (row, (first, weights)) in out.chunks_mut(size).zip(&down) {
-        for (x, value) in row.iter_mut().enumerate() {
-            let sum: f32 = weights.iter().enumerate().map(|(k, w)| w * rows[(first + k) * size + x]).sum();
-            *value = sum.clamp(0.0, 1.0);
+
+    /// The window of one plane of `columns` columns.
+    fn cut(&self, plane: &[u8], columns: usize, out: &mut [f32]) {
+        let Self { window, across, down } = self;
+        let size = across.len();
+        let (mut rows, mut line) = (vec![0f32; window.height * size], vec![0f32; window.width]);
+        for (y, row) in rows.chunks_exact_mut(size).enumerate() {
+            let source = &plane[(window.top + y) * columns + window.left..][..window.width];
+            line.iter_mut().zip(source).for_each(|(value, &byte)| *value = f32::from(byte));
+            for (value, (first, weights)) in row.iter_mut().zip(across) {
+                *value = weights.iter().zip(&line[*first..]).map(|(w, v)| w * v).sum::<f32>() / 255.0;
+            }
+        }
+        // Row by row, so that neighbouring columns are summed side by side.
+        for (row, (first, weights)) in out.chunks_exact_mut(size).zip(down) {
+            row.fill(0.0);
+            for (weight, source) in weights.iter().zip(rows[first * size..].chunks_exact(size)) {
+                row.iter_mut().zip(source).for_each(|(sum, value)| *sum += weight * value);
+            }
+            row.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
         }
     }
 }
@@ -158,12 +181,13 @@ mod tests {
         // F.interpolate(window, size=(8, 8), mode="bilinear", antialias=True, align_corners=False)
         let plane: Vec<u8> = (0..64).map(|i| (i * 37 % 256) as u8).collect();
         let mut out = vec![0.0; 64];
-        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, (8, false), &mut out);
+        let window = Window { top: 1, left: 2, height: 7, width: 5 };
+        Crop::new(window, 8, false).cut(&plane, 8, &mut out);
         for (got, wanted) in out.iter().zip(&UP) {
             assert!((got * 255.0 - wanted).abs() < 1e-3, "{got} {wanted}");
         }
         let mut mirrored = vec![0.0; 64];
-        resized_crop(&plane, 8, Window { top: 1, left: 2, height: 7, width: 5 }, (8, true), &mut mirrored);
+        Crop::new(window, 8, true).cut(&plane, 8, &mut mirrored);
         for (row, mirrored) in out.chunks(8).zip(mirrored.chunks(8)) {
             assert!(row.iter().eq(mirrored.iter().rev()));
         }
@@ -215,8 +239,9 @@ mod tests {
             let size = case["size"].as_u64().unwrap() as usize;
             let theirs: Vec<u8> = serde_json::from_value(case["planes"].clone()).unwrap();
             let mut ours = vec![0f32; 3 * size * size];
+            let crop = Crop::new(Window { top, left, height, width }, size, false);
             for (plane, out) in planes.chunks(columns * rows).zip(ours.chunks_mut(size * size)) {
-                resized_crop(plane, columns, Window { top, left, height, width }, (size, false), out);
+                crop.cut(plane, columns, out);
             }
             let off = ours.iter().zip(&theirs).map(|(a, b)| (a * 255.0 - f32::from(*b)).abs()).fold(0.0, f32::max);
             assert!(off <= 1.0, "{height}×{width} at ({top}, {left}): off by {off}");

@@ -14,6 +14,7 @@ pub mod loader;
 pub mod open;
 pub mod originals;
 pub mod pictures;
+mod resize;
 pub mod split;
 
 pub use error::DatasetError;

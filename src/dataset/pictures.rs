@@ -8,12 +8,12 @@
 
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
 use image::{DynamicImage, ImageReader, RgbImage};
 use rayon::prelude::*;
 
 use super::cache::{self, Cached, Header};
 use super::listing::{Listed, Listing, Region, wrong};
+use super::resize::resized;
 use super::{DatasetError, open as opening};
 use crate::artefact::write_bytes;
 use crate::digest::Digest;
@@ -240,14 +240,8 @@ fn on_white(picture: DynamicImage) -> RgbImage {
 /// A square picture of side `size`.
 pub(super) fn square(picture: &RgbImage, size: u32, resize: ResizeRule) -> RgbImage {
     let (width, height) = picture.dimensions();
-    // `Triangle` widens its support when it shrinks: PIL's antialiased bilinear.
-    let scaled = |w: u32, h: u32| {
-        if (w, h) == (width, height) {
-            picture.clone()
-        } else {
-            image::imageops::resize(picture, w, h, FilterType::Triangle)
-        }
-    };
+    // PIL's antialiased bilinear.
+    let scaled = |w: u32, h: u32| resized(picture, w as usize, h as usize);
     match resize {
         ResizeRule::Squash => scaled(size, size),
         ResizeRule::CenterCrop | ResizeRule::ResizeCrop => {
@@ -264,7 +258,14 @@ pub(super) fn square(picture: &RgbImage, size: u32, resize: ResizeRule) -> RgbIm
 
 /// `[3, height, width]` bytes.
 pub(super) fn planar(picture: &RgbImage) -> Vec<u8> {
-    (0..3).flat_map(|channel| picture.as_raw().iter().skip(channel).step_by(3).copied()).collect()
+    let plane = picture.as_raw().len() / 3;
+    let mut bytes = vec![0; 3 * plane];
+    let (red, rest) = bytes.split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    for (((pixel, r), g), b) in picture.as_raw().chunks_exact(3).zip(red).zip(green).zip(blue) {
+        (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
+    }
+    bytes
 }
 
 /// Compares the cache's pixels with their digest; returns how many pictures were left out.

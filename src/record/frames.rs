@@ -33,6 +33,14 @@ pub enum FrameError {
         /// Its type, in polars' words.
         kind: String,
     },
+    /// A column of somebody else's table that cannot be taken as text.
+    #[error("column `{name}` has type {kind}, wanted plain text or whole numbers of 32 or 64 bits; write it as such")]
+    NotText {
+        /// Which column.
+        name: String,
+        /// Its type, in Arrow's words.
+        kind: String,
+    },
 }
 
 fn to_frame(columns: &Columns) -> Result<DataFrame, FrameError> {

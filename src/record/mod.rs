@@ -15,6 +15,7 @@ pub mod columns;
 pub mod csv;
 pub mod estimate;
 pub mod folder;
+pub mod foreign;
 pub mod frames;
 pub mod history;
 mod layout;

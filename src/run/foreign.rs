@@ -1,11 +1,10 @@
 //! Somebody else's ONNX file made ready: wrapped as its card says, tried in batches, and kept as an artefact.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::RunError;
 use super::models::{OnnxFile, ReadyModel};
-use super::settings::Settings;
 use crate::digest::Digest;
 use crate::encoder::EncoderError;
 use crate::encoder::onnx::Runtime;
@@ -29,13 +28,11 @@ pub(super) fn prepare(
     card: &OnnxCard,
     image_size: usize,
     runtime: &Runtime,
-    settings: &Settings<'_>,
+    artifacts: &Path,
 ) -> Result<ReadyModel, RunError> {
     let path = &card.onnx;
     let original = digest(path)?;
-    let bare = OnnxCard { about: String::new(), onnx: Default::default(), ..card.clone() };
-    let made_from = Digest::of_value(&(WRAPPING_VERSION, &original, bare, image_size, runtime.version()));
-    let file = settings.artifacts.join(format!("{}-{}", model.id, made_from.short())).join("main.onnx");
+    let file = artifacts.join(artefact(model, card, image_size, runtime, &original));
     if !file.is_file() {
         let foreign =
             |source| RunError::Foreign { model: model.id.clone(), path: path.clone(), source: Box::new(source) };
@@ -79,6 +76,27 @@ pub(super) fn prepare(
         curve: vec![],
         straight_through: card.straight_through,
     })
+}
+
+/// Path of the wrapped file below the folder of artefacts.
+fn artefact(model: &PlannedModel, card: &OnnxCard, image_size: usize, runtime: &Runtime, original: &Digest) -> PathBuf {
+    let bare = OnnxCard { about: String::new(), onnx: Default::default(), ..card.clone() };
+    let made_from = Digest::of_value(&(WRAPPING_VERSION, original, bare, image_size, runtime.version()));
+    Path::new(&format!("{}-{}", model.id, made_from.short())).join("main.onnx")
+}
+
+/// Whether a foreign model was made ready before.
+///
+/// # Errors
+/// [`RunError::OnnxMissing`] if its file is not there.
+pub(super) fn is_ready(
+    model: &PlannedModel,
+    card: &OnnxCard,
+    image_size: usize,
+    runtime: &Runtime,
+    artifacts: &Path,
+) -> Result<bool, RunError> {
+    Ok(artifacts.join(artefact(model, card, image_size, runtime, &digest(&card.onnx)?)).is_file())
 }
 
 /// The digest of a file, or of a file and those that hold its weights.

@@ -5,6 +5,7 @@ pub mod demands;
 pub mod derived;
 pub mod environment;
 pub mod ers;
+pub mod estimate;
 pub mod execute;
 pub mod expect;
 mod foreign;

@@ -78,11 +78,41 @@ pub fn prepare(
             settings.cancel.check()?;
             ready.push(match &model.source {
                 ModelSource::Recipe(recipe) => trained(model, recipe, seed, images, runtime, settings)?,
-                ModelSource::Onnx(card) => super::foreign::prepare(model, card, images.size, runtime, settings)?,
+                ModelSource::Onnx(card) => {
+                    super::foreign::prepare(model, card, images.size, runtime, &settings.artifacts)?
+                }
             });
         }
     }
     Ok(ready)
+}
+
+/// Where the artefact of a recipe and a seed lies, and what it is made from.
+fn artefact(
+    model: &PlannedModel,
+    recipe: &Recipe,
+    seed: u64,
+    images: &ImageSet,
+    artifacts: &Path,
+) -> (PathBuf, Digest) {
+    let made_from = Digest::of_value(&(ARTEFACT_VERSION, without_prose(recipe), seed, &images.digest));
+    (artifacts.join(format!("{}-seed{seed}-{}", model.id, made_from.short())), made_from)
+}
+
+/// The finished model of a recipe and a seed; `None` if it is still to be trained.
+///
+/// # Errors
+/// [`RunError::Card`] for a card that cannot be read.
+pub(super) fn finished(
+    model: &PlannedModel,
+    recipe: &Recipe,
+    seed: u64,
+    images: &ImageSet,
+    artifacts: &Path,
+) -> Result<Option<ReadyModel>, RunError> {
+    let (folder, made_from) = artefact(model, recipe, seed, images, artifacts);
+    let card = ArtefactCard::read(&folder)?.filter(|card| card.made_from == made_from);
+    Ok(card.map(|card| ready(model, recipe, seed, folder, card)))
 }
 
 fn trained(
@@ -93,20 +123,23 @@ fn trained(
     runtime: &Runtime,
     settings: &Settings<'_>,
 ) -> Result<ReadyModel, RunError> {
-    let made_from = Digest::of_value(&(ARTEFACT_VERSION, without_prose(recipe), seed, &images.digest));
-    let folder = settings.artifacts.join(format!("{}-seed{seed}-{}", model.id, made_from.short()));
+    let (folder, made_from) = artefact(model, recipe, seed, images, &settings.artifacts);
     let making = Making { model, recipe, seed, images, runtime, settings, folder: &folder, made_from: &made_from };
     let card = match ArtefactCard::read(&folder)? {
         Some(card) if card.made_from == made_from => card,
         _ if settings.until == Until::Trained => return train_only(&making),
         _ => make(&making)?,
     };
+    Ok(ready(model, recipe, seed, folder, card))
+}
+
+fn ready(model: &PlannedModel, recipe: &Recipe, seed: u64, folder: PathBuf, card: ArtefactCard) -> ReadyModel {
     let files = card
         .files
         .iter()
         .map(|file| (file.branch, OnnxFile { path: folder.join(&file.file), sha256: file.sha256.clone() }))
         .collect();
-    Ok(ReadyModel {
+    ReadyModel {
         id: model.id.clone(),
         training: card.training,
         seed,
@@ -116,7 +149,7 @@ fn trained(
         files,
         curve: card.curve,
         straight_through: false,
-    })
+    }
 }
 
 /// Everything that training and exporting one model needs.

@@ -12,10 +12,8 @@ use crate::encoder::Encoder;
 use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::progress::Silent;
 use crate::record::{Check, QueryOutcome, Run};
-use crate::suite::attack::{Goal, Method, Side};
-
-/// Queries that are attacked again with twice the steps.
-const MORE_STEPS_QUERIES: usize = 32;
+use crate::suite::attack::{Method, Side};
+use crate::suite::repeats::MORE_STEPS_QUERIES;
 
 /// What was found about one branch of a model, found when first asked for.
 #[derive(Debug, Clone, Default)]
@@ -51,21 +49,18 @@ fn right(outcome: &QueryOutcome) -> bool {
     outcome.first_hit == 1
 }
 
-/// Attacks the first queries again with twice the steps; `None` for a method without steps. `outcomes`: of the trial, in the
-/// order of its queries.
+/// Attacks the first queries again, by `method`, which has twice the steps; `None` for a clean trial. `outcomes`: of the
+/// trial, in the order of its queries.
 ///
 /// # Errors
 /// [`RunError`] if the model fails or the user stops.
 pub fn more_steps(
     crafter: &mut dyn Encoder,
     input: &TrialInput<'_>,
+    method: &Method,
     outcomes: &[QueryOutcome],
 ) -> Result<Option<Check>, RunError> {
     let Some(attack) = input.attack else { return Ok(None) };
-    let breaks = attack.goal.other_identities() > 0 || matches!(attack.goal, Goal::Untargeted {});
-    let Some(method) = attack.method.with_twice_the_steps().filter(|_| breaks && !attack.epsilon.is_zero()) else {
-        return Ok(None);
-    };
     let count = input.queries.len().min(MORE_STEPS_QUERIES);
     let rows: Vec<usize> = (0..count).collect();
     let (own, silent) = (input.query_embeddings.select(&rows), Silent);
@@ -75,7 +70,7 @@ pub fn more_steps(
     again.metrics = &[];
     again.keep = &[];
     again.observer = &silent;
-    again.attack = Some(crate::attack::evaluate::AttackInput { method: &method, ..attack });
+    again.attack = Some(crate::attack::evaluate::AttackInput { method, ..attack });
     let longer = run_trial(crafter, None, &again)?;
     let pairs = || longer.queries.iter().zip(outcomes);
     let further = pairs().filter(|(long, short)| right(short) && !right(long)).count();
@@ -151,7 +146,7 @@ mod tests {
     use crate::encoder::fake::LinearEncoder;
     use crate::progress::Cancel;
     use crate::rng;
-    use crate::suite::attack::{EpsilonList, RandomStart, Stop};
+    use crate::suite::attack::{EpsilonList, Goal, RandomStart, Stop};
     use crate::units::{Epsilon, PixelAmount};
 
     /// Twelve classes of three 4 × 4 images.
@@ -215,7 +210,9 @@ mod tests {
         for (image, bytes) in outcome.kept.iter_mut().take(spoiled) {
             *bytes = images.bytes(*image).to_vec();
         }
-        let more = more_steps(&mut encoder, &input, &outcome.queries).unwrap().unwrap();
+        let more = more_steps(&mut encoder, &input, &method.with_twice_the_steps().unwrap(), &outcome.queries)
+            .unwrap()
+            .unwrap();
         let saved = saved_pictures(&mut encoder, &input, &outcome.kept, &outcome.queries).unwrap().unwrap();
         // What has found nothing, as an attacked candidate, is not compared with what its picture finds.
         outcome.queries.iter_mut().for_each(|query| query.first_hit = 0);

@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod card;
 pub mod check;
+pub mod cost;
 pub mod dataset;
 pub mod defence;
 pub mod load;
@@ -13,6 +14,7 @@ pub mod loss;
 pub mod plan;
 pub mod published;
 pub mod recipe;
+pub mod repeats;
 pub mod shards;
 pub mod soundness;
 pub mod wire;

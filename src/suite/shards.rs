@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, TrialSpec};
+use super::cost::{self, Course, Sizes};
+use super::plan::Plan;
 
 /// Which of how many parts, from 1: `2/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,27 +70,23 @@ pub struct Unit {
     pub attack: String,
     /// Its trials.
     pub trials: usize,
-    /// Forward passes of a query that it takes about, a gradient step counted as [`STEP`].
+    /// Forward passes of a query that it takes at most, a gradient step counted as [`cost::STEP`].
     pub passes: f64,
 }
 
-/// What a gradient step costs in forward passes; measured 2.3 to 3.0, see the README's table.
-pub const STEP: f64 = 2.5;
-
-impl TrialSpec {
-    /// Forward passes of one query that the trial takes about: the answer, and the search for the perturbation.
-    pub fn passes(&self) -> f64 {
-        let (gradients, forward) = self.method.looks();
-        1.0 + STEP * gradients as f64 + forward as f64
-    }
-}
+/// Forward passes of a query that opening a model takes: the clean queries, and a gallery as large.
+const OPENING: f64 = 2.0;
 
 /// The units of a plan in the order in which they are reported.
 pub fn units(plan: &Plan) -> Vec<Unit> {
+    let sizes = Sizes::nominal(plan);
+    let all = sizes.rounds(sizes.queries).max(1.0);
+    let to_the_end = Course::to_the_end();
     let mut units: Vec<Unit> = Vec::new();
     for (place, model) in plan.models.iter().enumerate() {
         let trials = plan.trials(&model.id, &model.branches());
         for &seed in &model.seeds {
+            let passes = |trial| cost::of_trial(plan, trial, (&model.id, seed), sizes, &to_the_end).in_passes() / all;
             for trials in trials.chunk_by(|a, b| a.attack == b.attack) {
                 units.push(Unit {
                     model: place,
@@ -97,7 +94,7 @@ pub fn units(plan: &Plan) -> Vec<Unit> {
                     seed,
                     attack: trials[0].attack.clone(),
                     trials: trials.len(),
-                    passes: trials.iter().map(TrialSpec::passes).sum(),
+                    passes: trials.iter().map(passes).sum(),
                 });
             }
         }
@@ -117,7 +114,7 @@ pub fn partition(units: &[Unit], shards: usize) -> Vec<Vec<usize>> {
         let opens = |part: &[usize]| {
             let same =
                 |&other: &usize| (units[other].model, units[other].seed) == (units[unit].model, units[unit].seed);
-            if part.iter().any(same) { 0.0 } else { 1.0 }
+            if part.iter().any(same) { 0.0 } else { OPENING }
         };
         let cost = |part: &(f64, Vec<usize>)| part.0 + units[unit].passes + opens(&part.1);
         let lightest = parts.iter_mut().min_by(|a, b| cost(a).total_cmp(&cost(b)));
@@ -207,11 +204,11 @@ mod tests {
             let mut all: Vec<usize> = parts.concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..units.len()).collect::<Vec<_>>());
-            // Graham's bound for list scheduling, with the one pass that each opened model may add.
+            // Graham's bound for list scheduling, with what each opened model may add.
             let weight = |part: &Vec<usize>| part.iter().map(|&i| units[i].passes).sum::<f64>();
             let (total, most) = (units.iter().map(|u| u.passes).sum::<f64>(), units.iter().map(|u| u.passes).fold(0.0, f64::max));
             let heaviest = parts.iter().map(weight).fold(0.0, f64::max);
-            prop_assert!(heaviest <= total / shards as f64 + most + 8.0, "{heaviest} of {total}, {most}");
+            prop_assert!(heaviest <= total / shards as f64 + most + 8.0 * OPENING, "{heaviest} of {total}, {most}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use rand::RngCore;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::model::{Model, Pass};
+use super::model::Model;
 use crate::rng::{self, Stream};
 use crate::suite::attack::{Branch, TargetLoss};
 use crate::suite::recipe::{BranchGoal, ClampRange, Quirks, TargetChoice, TrainingAttack};
@@ -93,11 +93,9 @@ impl Adversary {
     /// # Errors
     /// libtorch's own (no memory).
     pub fn attack(&self, model: &Model, images: &Tensor, branch: Branch, draws: &Draws) -> Result<Tensor, TchError> {
-        let embeddings = tch::no_grad(|| model.try_forward(images, Pass::Eval(branch)))?;
-        let targets = gather_targets(&embeddings, &draws.targets);
-        self.descend(images, &draws.noise, |input| {
-            Ok(self.distance(&model.try_forward(input, Pass::Eval(branch))?, &targets))
-        })
+        let answers = model.inference(branch)?;
+        let targets = gather_targets(&tch::no_grad(|| answers.forward(images))?, &draws.targets);
+        self.descend(images, &draws.noise, |input| Ok(self.distance(&answers.forward(input)?, &targets)))
     }
 
     /// Moves `images` down the signs of a loss's gradient, step by step, inside their box. Without a graph; where the

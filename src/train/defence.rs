@@ -9,7 +9,7 @@ use tch::{Kind, TchError, Tensor};
 use super::adversary::Adversary;
 use super::loss::Triplet;
 use super::miner::{self, Triplets};
-use super::model::{Model, Pass, Slice};
+use super::model::{Inference, Model, Pass, Slice};
 use crate::rng::Stream;
 use crate::suite::attack::Branch;
 use crate::suite::defence::Hardness;
@@ -72,9 +72,10 @@ impl Defence {
 /// # Errors
 /// libtorch's own.
 pub fn shift(adversary: &Adversary, model: &Model, images: &Tensor, noise: &[f32]) -> Result<Tensor, TchError> {
-    let own = tch::no_grad(|| model.try_forward(images, Pass::Eval(Branch::Main)))?;
+    let answers = model.inference(Branch::Main)?;
+    let own = tch::no_grad(|| answers.forward(images))?;
     adversary.descend(images, noise, |input| {
-        let moved = model.try_forward(input, Pass::Eval(Branch::Main))?.f_sub(&own)?;
+        let moved = answers.forward(input)?.f_sub(&own)?;
         moved.f_square()?.f_sum(Kind::Float)?.f_neg()
     })
 }
@@ -125,7 +126,8 @@ impl TripletDefence {
         random: &mut Stream,
     ) -> Result<DefendedLoss, TchError> {
         let (clean, labels) = batch;
-        let embeddings = tch::no_grad(|| model.try_forward(clean, Pass::Eval(Branch::Main)))?;
+        let answers = model.inference(Branch::Main)?;
+        let embeddings = tch::no_grad(|| answers.forward(clean))?;
         let source = every_second(miner::mine(&self.loss.miner, &embeddings, labels, random)?);
         if source.anchors.is_empty() {
             // A batch of one class teaches nothing; the pass keeps the norms' statistics moving.
@@ -134,7 +136,7 @@ impl TripletDefence {
         }
         match &self.change {
             Change::Collapse => {
-                let moved = self.collapse(adversary, model, clean, &source, random)?;
+                let moved = self.collapse(adversary, &answers, clean, &source, random)?;
                 let images = Tensor::f_cat(&[rows(clean, &source.anchors)?, moved], 0)?;
                 let total = self.judge(&train_pass(model, &images, norms)?)?.0;
                 Ok(DefendedLoss { triplet: total.detach(), total })
@@ -142,7 +144,7 @@ impl TripletDefence {
             Change::Harden { destination, intra_class } => {
                 let wanted = self.wanted(destination, &embeddings, labels, previous, random)?;
                 let moved = match wanted {
-                    Some(wanted) => self.harden(adversary, model, clean, &source, &wanted, random)?,
+                    Some(wanted) => self.harden(adversary, &answers, clean, &source, &wanted, random)?,
                     None => self.images(clean, &source)?,
                 };
                 let apart = match *intra_class > 0.0 {
@@ -176,7 +178,7 @@ impl TripletDefence {
     fn collapse(
         &self,
         adversary: &Adversary,
-        model: &Model,
+        answers: &Inference<'_>,
         clean: &Tensor,
         source: &Triplets,
         random: &mut Stream,
@@ -184,7 +186,7 @@ impl TripletDefence {
         let images = Tensor::f_cat(&[rows(clean, &source.positives)?, rows(clean, &source.negatives)?], 0)?;
         let noise = adversary.noise(random, images.numel());
         adversary.descend(&images, &noise, |input| {
-            let [positives, negatives] = parts::<2>(&model.try_forward(input, Pass::Eval(Branch::Main))?)?;
+            let [positives, negatives] = parts::<2>(&answers.forward(input)?)?;
             self.loss.distance(&positives, &negatives)?.f_sum(Kind::Float)
         })
     }
@@ -193,7 +195,7 @@ impl TripletDefence {
     fn harden(
         &self,
         adversary: &Adversary,
-        model: &Model,
+        answers: &Inference<'_>,
         clean: &Tensor,
         source: &Triplets,
         wanted: &Tensor,
@@ -202,7 +204,7 @@ impl TripletDefence {
         let images = self.images(clean, source)?;
         let noise = adversary.noise(random, images.numel());
         adversary.descend(&images, &noise, |input| {
-            let all = model.try_forward(input, Pass::Eval(Branch::Main))?;
+            let all = answers.forward(input)?;
             let [anchors, positives, negatives] = parts::<3>(&all)?;
             let hardness = self.loss.hardness(&anchors, &positives, &negatives)?;
             wanted.f_sub(&hardness)?.f_relu()?.f_square()?.f_sum(Kind::Float)

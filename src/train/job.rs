@@ -7,6 +7,7 @@ use serde::Serialize;
 use tch::{Device, TchError, Tensor};
 
 use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, Generations, LossState};
+use super::memory::KeptMemory;
 use super::model::{Model, ModelError};
 use super::pretrained::{self, FileError};
 use super::sampler::{Sampler, SamplerError};
@@ -178,6 +179,7 @@ pub fn identity(job: &TrainJob<'_>) -> Digest {
 /// # Errors
 /// [`TrainError`]; checkpoints already written stay.
 pub fn train(job: &TrainJob<'_>) -> Result<Trained, TrainError> {
+    let _kept = KeptMemory::begin();
     tch::set_num_threads(job.threads.max(1) as i32);
     let what = format!("train {} seed {}", job.model, job.seed);
     let sampler = Sampler::new(job.recipe, &job.images.split.train, &job.images.labels, job.seed)?;

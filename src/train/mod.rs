@@ -14,6 +14,7 @@ pub mod device;
 pub(crate) mod formula;
 mod job;
 pub mod loss;
+pub mod memory;
 pub mod miner;
 pub mod model;
 pub mod pretrained;

@@ -5,18 +5,22 @@
 //! Xie et al. 2020, arXiv:1911.09665).
 
 mod first_values;
+mod inference;
+mod norms;
+mod plan;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use rayon::prelude::*;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::network::weights::{self, Weights};
-use crate::network::{Network, Node, Op, ParameterSpec};
+use crate::network::{Network, Op, ParameterSpec};
 use crate::suite::attack::Branch;
 
 use first_values::first_values;
+pub use inference::Inference;
+use plan::{Step, steps};
 
 /// A run of consecutive images of a batch that share one batch-norm branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,15 @@ fn quoted(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
     let rest = names.len().saturating_sub(5);
     if rest > 0 { format!("{} and {rest} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// Where the norms of a pass come from.
+#[derive(Clone, Copy)]
+enum Norms<'a> {
+    /// Their own nodes, slice by slice.
+    Own { slices: &'a [Slice], train: bool },
+    /// They are inside the convolutions.
+    Inside(&'a Inference<'a>),
 }
 
 /// A network with numbers in it.
@@ -185,7 +198,22 @@ impl Model {
 
     /// `features` is filled with the last feature map if it is not `None`.
     fn run(&self, normalized: &Tensor, pass: Pass<'_>, features: &mut Option<Tensor>) -> Result<Tensor, TchError> {
-        self.check_pass(normalized, pass)?;
+        match pass {
+            Pass::Eval(branch) => self.interpret(normalized, Norms::Inside(&self.inference(branch)?), features),
+            Pass::Train(slices) | Pass::Frozen(slices) => {
+                self.check_slices(normalized, slices)?;
+                let train = matches!(pass, Pass::Train(_));
+                self.interpret(normalized, Norms::Own { slices, train }, features)
+            }
+        }
+    }
+
+    fn interpret(
+        &self,
+        normalized: &Tensor,
+        norms: Norms<'_>,
+        features: &mut Option<Tensor>,
+    ) -> Result<Tensor, TchError> {
         let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
         for (i, node) in self.network.nodes.iter().enumerate() {
             // The last user takes a value, so that a pass without gradients keeps no activation it will not read again.
@@ -198,16 +226,23 @@ impl Model {
             let output = match node.op {
                 Op::Input => self.lay_out(normalized)?,
                 Op::Conv { stride, padding, bias, .. } => {
-                    let (stride, padding) = (stride as i64, padding as i64);
-                    let bias = bias.then(|| own[1].shallow_clone());
-                    let (weight, bias) = match (pass, self.folds_into(i)) {
-                        (Pass::Eval(branch), Some((epsilon, norm))) => fold(&own[0], bias, norm, branch, epsilon)?,
-                        _ => (own[0].shallow_clone(), bias),
+                    let [stride, padding] = [stride, padding].map(|v| [v as i64; 2]);
+                    let (weight, bias) = match norms {
+                        Norms::Inside(inference) => inference.kernel(i)?,
+                        Norms::Own { .. } => (&own[0], bias.then(|| &own[1])),
                     };
-                    operand()?.f_conv2d(&weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?
+                    operand()?.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?
                 }
-                Op::BatchNorm { .. } if self.steps[i].folded && matches!(pass, Pass::Eval(_)) => operand()?,
-                Op::BatchNorm { epsilon, momentum, .. } => batch_norm(&operand()?, own, pass, epsilon, momentum)?,
+                Op::BatchNorm { epsilon, momentum, .. } => match norms {
+                    Norms::Inside(_) if self.steps[i].folded => operand()?,
+                    Norms::Inside(inference) => {
+                        let whole = [Slice { branch: inference.branch, count: normalized.size()[0] }];
+                        norms::sliced(&operand()?, own, &whole, false, [epsilon, momentum])?
+                    }
+                    Norms::Own { slices, train } => {
+                        norms::sliced(&operand()?, own, slices, train, [epsilon, momentum])?
+                    }
+                },
                 Op::Relu if self.steps[i].in_place => operand()?.f_relu_()?,
                 Op::Relu => operand()?.f_relu()?,
                 Op::MaxPool { kernel, stride, padding } => {
@@ -238,44 +273,29 @@ impl Model {
         outputs.pop().flatten().ok_or_else(|| TchError::Shape("the network has no node".into()))
     }
 
-    /// The batch norm that alone reads convolution `i`, with its tensors.
-    fn folds_into(&self, i: usize) -> Option<(f64, &[Tensor])> {
-        let norm = self.steps[i].last_user;
-        match self.network.nodes[norm].op {
-            Op::BatchNorm { epsilon, .. } if self.steps[norm].folded => {
-                Some((epsilon, &self.tensors[self.steps[norm].parameters.clone()]))
-            }
-            _ => None,
+    fn check_slices(&self, normalized: &Tensor, slices: &[Slice]) -> Result<(), TchError> {
+        let size = normalized.size();
+        let counts: Vec<i64> = slices.iter().map(|s| s.count).collect();
+        if Some(&counts.iter().sum::<i64>()) != size.first() || counts.contains(&0) {
+            let text = format!("slices of {counts:?} images do not cover a batch of shape {size:?}");
+            return Err(TchError::Shape(text));
         }
+        slices.iter().try_for_each(|slice| self.check_branch(slice.branch))
     }
 
-    fn check_pass(&self, normalized: &Tensor, pass: Pass<'_>) -> Result<(), TchError> {
-        let size = normalized.size();
-        let branches = self.network.branches();
-        let absent = |branch: &Branch| !branches.contains(branch);
-        let absent = match pass {
-            Pass::Eval(branch) => Some(branch).filter(absent),
-            Pass::Train(slices) | Pass::Frozen(slices) => {
-                let counts: Vec<i64> = slices.iter().map(|s| s.count).collect();
-                if Some(&counts.iter().sum::<i64>()) != size.first() || counts.contains(&0) {
-                    let text = format!("slices of {counts:?} images do not cover a batch of shape {size:?}");
-                    return Err(TchError::Shape(text));
-                }
-                slices.iter().map(|s| s.branch).find(absent)
-            }
-        };
-        match absent {
-            Some(branch) => Err(TchError::Shape(format!("the network has no branch `{branch}`"))),
-            None => Ok(()),
+    fn check_branch(&self, branch: Branch) -> Result<(), TchError> {
+        match self.network.branches().contains(&branch) {
+            true => Ok(()),
+            false => Err(TchError::Shape(format!("the network has no branch `{branch}`"))),
         }
     }
 
     /// Channels last on the CPU, where the layout propagates: a training step of a small convnet takes 0.7 of the time,
     /// one of ResNet-18 the same. Kernels of a GPU prefer channel planes in full precision.
-    fn lay_out(&self, image: &Tensor) -> Result<Tensor, TchError> {
+    fn lay_out(&self, maps: &Tensor) -> Result<Tensor, TchError> {
         match self.device {
-            Device::Cpu => image.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2]),
-            _ => Ok(image.shallow_clone()),
+            Device::Cpu => maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2]),
+            _ => Ok(maps.shallow_clone()),
         }
     }
 
@@ -311,12 +331,13 @@ impl Model {
         &self.flat
     }
 
-    /// The gradient of a scalar with respect to [`Model::flat_parameters`] and to one more leaf, zero where the scalar
-    /// does not depend on a parameter (a branch that no slice used). Consumes the graph; fills no `grad` field.
+    /// The gradient of a scalar with respect to [`Model::flat_parameters`], as consecutive pieces, and to one more leaf;
+    /// zero where the scalar does not depend on a parameter (a branch that no slice used). Consumes the graph; fills no
+    /// `grad` field.
     ///
     /// # Errors
     /// libtorch's own: no graph, no memory.
-    pub fn flat_gradient(&self, loss: &Tensor, other: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+    pub fn gradient(&self, loss: &Tensor, other: Option<&Tensor>) -> Result<(Vec<Tensor>, Option<Tensor>), TchError> {
         let mut leaves: Vec<&Tensor> = self.parameters().into_iter().map(|(_, tensor)| tensor).collect();
         let own = leaves.len();
         leaves.extend(other);
@@ -326,7 +347,7 @@ impl Model {
         });
         let mut pieces = pieces.collect::<Result<Vec<_>, _>>()?;
         let other = (pieces.len() > own).then(|| pieces.pop()).flatten();
-        Ok((Tensor::f_cat(&pieces, 0)?, other))
+        Ok((pieces, other))
     }
 
     /// A copy of all numbers on the host.
@@ -377,97 +398,6 @@ fn check(specs: &[ParameterSpec], weights: &Weights) -> Result<(), ModelError> {
     let known: BTreeSet<_> = specs.iter().map(|s| &s.name).collect();
     let unexpected: Vec<_> = weights.tensors.keys().filter(|name| !known.contains(name)).cloned().collect();
     if unexpected.is_empty() { Ok(()) } else { Err(ModelError::Unexpected(unexpected)) }
-}
-
-/// One batch norm: `own` is scale, shift, mean and variance of each branch.
-///
-/// Only the norms see slices; convolutions run on the whole batch. Running the whole network slice by slice was slower
-/// (1.4 times on ResNet-18 at 64 px), and joining the slices again behind each norm costs nothing that could be measured.
-/// Weight and bias of a convolution with the inference batch norm behind it inside: two passes over the activations less,
-/// forward and backward. Attacks during training are made of nothing else.
-fn fold(
-    weight: &Tensor,
-    bias: Option<Tensor>,
-    norm: &[Tensor],
-    branch: Branch,
-    epsilon: f64,
-) -> Result<(Tensor, Option<Tensor>), TchError> {
-    let first = branch_position(branch) * 4;
-    let [scale, shift, mean, var] = [0, 1, 2, 3].map(|k| &norm[first + k]);
-    let factor = scale.f_div(&var.f_add_scalar(epsilon)?.f_sqrt()?)?;
-    let centre = match bias {
-        Some(bias) => mean.f_sub(&bias)?,
-        None => mean.shallow_clone(),
-    };
-    let bias = shift.f_sub(&centre.f_mul(&factor)?)?;
-    Ok((weight.f_mul(&factor.f_reshape([-1, 1, 1, 1])?)?, Some(bias)))
-}
-
-fn batch_norm(x: &Tensor, own: &[Tensor], pass: Pass<'_>, epsilon: f64, momentum: f64) -> Result<Tensor, TchError> {
-    let normalize = |x: &Tensor, branch: Branch, train: bool| {
-        let first = branch_position(branch) * 4;
-        let [scale, shift, mean, var] = [0, 1, 2, 3].map(|k| Some(&own[first + k]));
-        x.f_batch_norm(scale, shift, mean, var, train, momentum, epsilon, true)
-    };
-    let train = matches!(pass, Pass::Train(_));
-    match pass {
-        Pass::Eval(branch) => normalize(x, branch, false),
-        Pass::Train([slice]) | Pass::Frozen([slice]) => normalize(x, slice.branch, train),
-        Pass::Train(slices) | Pass::Frozen(slices) => {
-            let mut start = 0;
-            let part = |slice: &Slice| {
-                let part = x.f_narrow(0, start, slice.count)?;
-                start += slice.count;
-                normalize(&part, slice.branch, train)
-            };
-            Tensor::f_cat(&slices.iter().map(part).collect::<Result<Vec<_>, _>>()?, 0)
-        }
-    }
-}
-
-/// What the interpreter must know about a node beside its operation.
-#[derive(Debug)]
-struct Step {
-    /// Its tensors in [`Model::tensors`].
-    parameters: Range<usize>,
-    /// The last node that reads its output.
-    last_user: usize,
-    /// Whether it may overwrite its first operand: nobody else reads that, and its own gradient does not need it.
-    in_place: bool,
-    /// Whether it is a batch norm that alone reads a convolution, so that inference can put it into the weights.
-    folded: bool,
-}
-
-fn steps(network: &Network, specs: &[ParameterSpec]) -> Vec<Step> {
-    let users =
-        |id: usize| network.nodes.iter().enumerate().filter(move |(_, n)| n.inputs.contains(&id)).map(|(i, _)| i);
-    let step = |(i, node): (usize, &Node)| {
-        let first = specs.partition_point(|s| s.node < i);
-        let in_place = matches!(node.op, Op::Relu | Op::Add)
-            && node.inputs.first().is_some_and(|&from| {
-                let keeps_output = matches!(network.nodes[from].op, Op::Input | Op::Relu | Op::MaxPool { .. });
-                !keeps_output && users(from).count() == 1
-            });
-        Step {
-            parameters: first..specs.partition_point(|s| s.node <= i),
-            last_user: users(i).next_back().unwrap_or(i),
-            in_place,
-            folded: matches!(node.op, Op::BatchNorm { .. })
-                && node
-                    .inputs
-                    .first()
-                    .is_some_and(|&from| matches!(network.nodes[from].op, Op::Conv { .. }) && users(from).count() == 1),
-        }
-    };
-    network.nodes.iter().enumerate().map(step).collect()
-}
-
-/// Main is 0, the n-th auxiliary branch n: the order of [`Network::parameters`].
-fn branch_position(branch: Branch) -> usize {
-    match branch {
-        Branch::Main => 0,
-        Branch::Aux(n) => usize::from(n),
-    }
 }
 
 #[cfg(test)]

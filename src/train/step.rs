@@ -254,15 +254,15 @@ impl Trainer {
     fn update(&mut self, loss: &StepLoss, learning_rate: f64, observer: &dyn Observer) -> Result<f64, TrainError> {
         observer.phase("backward");
         let own = self.loss.parameters();
-        let (gradient, own_gradient) = self.model.flat_gradient(&loss.total, own.map(|own| &own.flat))?;
+        let (gradient, own_gradient) = self.model.gradient(&loss.total, own.map(|own| &own.flat))?;
         let (gradient, own_gradient) = clip(self.clip_norm, gradient, own_gradient)?;
         let number = |value: &Tensor| value.to_kind(Kind::Double).double_value(&[]);
         let value = number(&loss.total);
         observer.phase("update");
         if value.is_finite() {
-            self.adam.step(self.model.flat_parameters(), gradient, learning_rate);
+            self.adam.step(self.model.flat_parameters(), &gradient, learning_rate);
             if let (Some(own), Some(adam), Some(gradient)) = (own, &mut self.loss_adam, own_gradient) {
-                adam.step(&own.flat, gradient, own.learning_rate * learning_rate / self.base_rate);
+                adam.step(&own.flat, &[gradient], own.learning_rate * learning_rate / self.base_rate);
             }
             self.previous = loss.remembered.as_ref().map(number);
         }
@@ -300,15 +300,20 @@ fn rates(optimizer: &OptimizerSpec, model: &Model) -> Result<Option<Tensor>, Tch
 }
 
 /// Scales the gradient of network and loss together down to a largest L2 norm, as PyTorch's `clip_grad_norm_`.
-fn clip(limit: Option<f64>, network: Tensor, own: Option<Tensor>) -> Result<(Tensor, Option<Tensor>), TchError> {
+fn clip(
+    limit: Option<f64>,
+    mut network: Vec<Tensor>,
+    own: Option<Tensor>,
+) -> Result<(Vec<Tensor>, Option<Tensor>), TchError> {
     let Some(limit) = limit else { return Ok((network, own)) };
-    let mut squared = network.f_square()?.f_sum(Kind::Float)?;
-    if let Some(own) = &own {
-        squared = squared.f_add(&own.f_square()?.f_sum(Kind::Float)?)?;
-    }
+    let lengths = network.iter().chain(&own).map(|piece| piece.f_norm()).collect::<Result<Vec<_>, _>>()?;
     // On the device: no norm is read back to the host.
-    let factor = squared.f_sqrt()?.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
-    Ok((network.f_mul(&factor)?, own.map(|own| own.f_mul(&factor)).transpose()?))
+    let length = Tensor::f_stack(&lengths, 0)?.f_norm()?;
+    let factor = length.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
+    for piece in &mut network {
+        *piece = piece.f_mul(&factor)?;
+    }
+    Ok((network, own.map(|own| own.f_mul(&factor)).transpose()?))
 }
 
 /// Adversarial training attacks the whole batch through the main branch; the others give each auxiliary branch a part.

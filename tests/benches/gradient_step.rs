@@ -6,9 +6,10 @@
 //! a process of its own. Arguments are names of cases; none means all.
 #![allow(missing_docs)]
 
-use std::io::{BufRead, BufReader, Write};
+mod sides;
+
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use mdprop::onnx::proto::{AttributeProto, ModelProto};
 use mdprop::onnx::{AttackGraphOptions, LossDistance, LossHead, attack_graph};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sides::{Peer, median, peak, ratio, write_floats};
 
 const DIM: usize = 512;
 /// Threads of either side.
@@ -168,65 +170,28 @@ fn open(case: &Case, model: ModelProto) -> OnnxEncoder {
     OnnxEncoder::from_model(&runtime, model, case.name, &options).expect("the fixture is an encoder")
 }
 
-/// Floats as little-endian bytes.
-fn write_floats(path: &Path, values: &[f32]) {
-    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    std::fs::write(path, bytes).expect("the temporary folder is writable");
-}
-
-/// Most memory that this process ever had, in MiB.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
-}
-
-/// PyTorch in a process of its own, which does one step for each line that it is sent.
-struct Peer {
-    process: Child,
-    ask: ChildStdin,
-    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
+/// PyTorch, which does one step for each line that it is sent.
+struct Torch {
+    peer: Peer,
     folder: PathBuf,
 }
 
-impl Peer {
-    fn start(python: &std::ffi::OsStr, case: &Case, model: &ModelProto, data: &Data) -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(case.name);
-        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+impl Torch {
+    fn start(python: &OsStr, case: &Case, model: &ModelProto, data: &Data) -> Self {
+        let folder = sides::folder(case.name);
         mdprop::onnx::write_atomic(&folder.join("model.onnx"), model).expect("the model can be written");
         write_floats(&folder.join("x.f32"), data.x.as_slice());
         write_floats(&folder.join("targets.f32"), &data.targets);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benches/peers/gradient_step.py");
-        let mut process = Command::new(python)
-            .args([script, folder.to_str().expect("an ASCII path"), &case.batch.to_string(), &THREADS.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("MDPROP_PEER_PYTHON starts");
-        let ask = process.stdin.take().expect("piped");
-        let answers = BufReader::new(process.stdout.take().expect("piped")).lines();
-        Self { process, ask, answers, folder }
-    }
-
-    fn answer(&mut self) -> String {
-        self.answers.next().expect("the peer answers").expect("the peer writes text")
-    }
-
-    fn ask(&mut self, what: &str) -> String {
-        writeln!(self.ask, "{what}").expect("the peer listens");
-        self.answer()
+        let [batch, threads] = [case.batch, THREADS].map(|n| n.to_string());
+        let arguments = [folder.to_str().expect("an ASCII path"), &batch, &threads];
+        Self { peer: Peer::start(python, "gradient_step.py", &arguments, &[]), folder }
     }
 
     /// Its gradient at the first iterate.
     fn gradient(&mut self) -> Vec<f32> {
-        self.ask("gradient");
+        self.peer.ask("gradient");
         let bytes = std::fs::read(self.folder.join("gradient.f32")).expect("the peer wrote its gradient");
         bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-    }
-
-    fn end(mut self) {
-        drop(self.ask);
-        self.process.wait().expect("the peer ends");
     }
 }
 
@@ -242,16 +207,6 @@ fn keep(case: &str, what: &str, median: f64) {
     }
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-/// Median of the quotients of turns that followed each other: what else runs on the machine slows both.
-fn ratio(above: &[f64], below: &[f64]) -> f64 {
-    median(&mut above.iter().zip(below).map(|(a, b)| a / b).collect::<Vec<f64>>())
-}
-
 /// Share of pixels that a step of 1 moved the way that the other gradient says.
 fn equal_signs(data: &Data, moved: &[f32], gradient: &[f32]) -> f64 {
     let sign = |v: f32| if v == 0.0 { 0 } else { v.signum() as i32 };
@@ -262,13 +217,13 @@ fn equal_signs(data: &Data, moved: &[f32], gradient: &[f32]) -> f64 {
 
 /// One case, on its own in this process.
 #[allow(clippy::print_stdout, reason = "a bench talks to its user")]
-fn measure(case: &Case) {
-    let name = case.name;
+fn measure(name: &str) {
+    let case = CASES.iter().find(|c| c.name == name).expect("a name from the list");
     let data = Data::new(case);
     let model = resnet(case.blocks, case.bottleneck, case.size);
-    let mut peer = std::env::var_os("MDPROP_PEER_PYTHON").map(|python| Peer::start(&python, case, &model, &data));
+    let mut peer = sides::python().map(|python| Torch::start(&python, case, &model, &data));
     match &mut peer {
-        Some(peer) => println!("{name}: batch {}, {THREADS} threads; {}", case.batch, peer.answer()),
+        Some(peer) => println!("{name}: batch {}, {THREADS} threads; {}", case.batch, peer.peer.answer()),
         None => println!("{name}: batch {}, {THREADS} threads; no peer: MDPROP_PEER_PYTHON is not set", case.batch),
     }
     let options = AttackGraphOptions {
@@ -303,7 +258,7 @@ fn measure(case: &Case) {
         running.evaluate().expect("an evaluation");
         forwards.push(start.elapsed().as_secs_f64());
         if let Some(peer) = &mut peer {
-            theirs.push(peer.ask("step").parse::<f64>().expect("seconds"));
+            theirs.push(peer.peer.number("step"));
         }
     }
     let of_forward = ratio(&steps, &forwards);
@@ -311,7 +266,7 @@ fn measure(case: &Case) {
     keep(name, "step", of_forward);
     keep(name, "forward", 1.0);
     let compared = (!theirs.is_empty()).then(|| ratio(&theirs, &steps));
-    let [step, forward] = [&mut steps, &mut forwards].map(|times| 1e3 * median(times));
+    let [step, forward] = [&steps, &forwards].map(|times| 1e3 * median(times));
     println!(
         "{name}: step {step:.1} ms = {of_forward:.2} times the forward pass ({forward:.1} ms), {} rounds",
         steps.len()
@@ -319,27 +274,17 @@ fn measure(case: &Case) {
     let memory = peak();
     println!("{name}: peak of memory {memory:.0} MiB");
     if let (Some(mut peer), Some(compared)) = (peer, compared) {
-        println!("{name}: PyTorch {:.1} ms, mdprop {compared:.2} times as fast", 1e3 * median(&mut theirs));
-        let [after_imports, peak] = ["imports", "peak"].map(|what| peer.ask(what).parse::<f64>().expect("MiB"));
+        println!("{name}: PyTorch {:.1} ms, mdprop {compared:.2} times as fast", 1e3 * median(&theirs));
+        let [after_imports, peak] = ["imports", "peak"].map(|what| peer.peer.number(what));
         let times = memory / peak;
         println!(
             "{name}: PyTorch's peak {peak:.0} MiB ({after_imports:.0} after its imports), mdprop {times:.2} of it"
         );
         let signs = 100.0 * equal_signs(&data, &moved, &peer.gradient());
         println!("{name}: {signs:.4} % of signs equal");
-        peer.end();
     }
 }
 
 fn main() {
-    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    if let Ok(name) = std::env::var("MDPROP_BENCH_CASE") {
-        measure(CASES.iter().find(|c| c.name == name).expect("a name from the list"));
-        return;
-    }
-    let this = std::env::current_exe().expect("this program has a path");
-    for case in CASES.iter().filter(|c| named.is_empty() || named.iter().any(|n| c.name.contains(n.as_str()))) {
-        let status = Command::new(&this).env("MDPROP_BENCH_CASE", case.name).status().expect("this program starts");
-        assert!(status.success(), "{} failed", case.name);
-    }
+    sides::each_alone(CASES.iter().map(|c| c.name), measure);
 }

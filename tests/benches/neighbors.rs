@@ -6,10 +6,10 @@
 //! with ours instead; see `peers/README.md`.
 #![allow(missing_docs)]
 
+mod sides;
+
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput};
@@ -18,6 +18,7 @@ use mdprop::metric::kmeans::{KMeans, kmeans};
 use mdprop::metric::neighbors::{Depth, Distance, Search, visit_lists};
 use mdprop::rng;
 use mdprop::stats::bootstrap::{Resampling, cluster_mean, mean};
+use sides::{Peer, peak, processor_seconds, write_floats};
 
 const THREADS: usize = 2;
 /// Measurements of each, of which the median is told.
@@ -117,57 +118,6 @@ fn measure(arguments: &[String]) {
     std::fs::write(format!("{path}.{k}"), flat).expect("the temporary folder is writable");
 }
 
-/// Processor time that this process has used so far. On a busy machine it tells more than the clock.
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields = stat.rsplit(')').next().expect("a name in parentheses").split_whitespace();
-    // User and system time in hundredths of a second.
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
-}
-
-/// Peak of this process's resident memory in MiB.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
-}
-
-/// A Python process that measures peers, one request a line.
-struct Peer {
-    child: std::process::Child,
-    ask: std::process::ChildStdin,
-    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Peer {
-    fn start(python: &OsStr) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/benches/peers/neighbors.py");
-        let mut command = Command::new(python);
-        command.args([script, &THREADS.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("MDPROP_PEER_PYTHON starts");
-        let answers = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let ask = child.stdin.take().expect("piped");
-        Self { child, ask, answers }
-    }
-
-    fn answer(&mut self) -> String {
-        self.answers.next().expect("the peer answers").expect("the peer writes text")
-    }
-
-    fn ask(&mut self, request: &str) -> Vec<f64> {
-        writeln!(self.ask, "{request}").expect("the peer listens");
-        numbers(&self.answer())
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It has answered everything; an error means that it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn numbers(line: &str) -> Vec<f64> {
     line.split_whitespace().map(|word| word.parse().expect("numbers")).collect()
 }
@@ -192,20 +142,19 @@ fn summary(runs: &[Vec<f64>]) -> [f64; 4] {
 
 #[allow(clippy::print_stdout, reason = "a bench talks to its user")]
 fn compare(python: &OsStr, filter: &str) {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("neighbors");
-    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
-    let mut peer = Peer::start(python);
+    let folder = sides::folder("neighbors");
+    let mut peer = Peer::start(python, "neighbors.py", &[&THREADS.to_string()], &[]);
     println!("two threads each; {}; medians of {TURNS} in turns", peer.answer());
     println!("| work | mdprop s | peer s | times as fast | processor s | peer's | ratio | MiB | peer's | agreement |");
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for size in [CUB, CARS, SOP, SOP_512].into_iter().filter(|size| size.name.contains(filter)) {
         let path = folder.join(size.name);
-        write_rows(&path, &clustered(size.n, size.d, size.classes).0);
+        write_floats(&path, clustered(size.n, size.d, size.classes).0.as_slice());
         let path = path.to_str().expect("an ASCII path");
         let work = [("flat-l2", 10), ("flat-l2", 1000), ("cdist", 10), ("cdist", 1000), ("k-means", size.classes)];
         for (name, k) in work.into_iter().filter(|(name, _)| size.d == SOP.d || *name == "flat-l2") {
             let request = format!("{name} {k} {path} {} {}", size.n, size.d);
-            let runs: Vec<[Vec<f64>; 2]> = (0..TURNS).map(|_| [ours(&request), peer.ask(&request)]).collect();
+            let runs: Vec<[Vec<f64>; 2]> = (0..TURNS).map(|_| [ours(&request), numbers(&peer.ask(&request))]).collect();
             let side = |side: usize| summary(&runs.iter().map(|run| run[side].clone()).collect::<Vec<_>>());
             let (a, b) = (side(0), side(1));
             // Of k-means the ratio of the inertias.
@@ -224,12 +173,6 @@ fn compare(python: &OsStr, filter: &str) {
             );
         }
     }
-}
-
-/// Floats as little-endian bytes.
-fn write_rows(path: &Path, rows: &Embeddings) {
-    let bytes: Vec<u8> = rows.as_slice().iter().flat_map(|v| v.to_le_bytes()).collect();
-    std::fs::write(path, bytes).expect("the temporary folder is writable");
 }
 
 fn main() {

@@ -29,7 +29,7 @@ fn plan(folder: &Path, suite: &str) -> Command {
     let path = folder.join("suite.toml");
     std::fs::write(&path, suite).unwrap();
     let mut command = program();
-    command.arg("plan").arg(path);
+    command.arg("plan").arg(path).arg("--no-timing");
     command
 }
 

@@ -16,6 +16,7 @@ mod metrics;
 mod nightly;
 #[cfg(feature = "train")]
 mod pipeline;
+mod plan_time;
 mod ranking;
 #[cfg(feature = "train")]
 mod reports;
@@ -24,8 +25,10 @@ mod retrieval;
 mod setup;
 #[cfg(feature = "train")]
 mod shards;
+mod soundness;
 mod strength;
 mod suite_format;
+mod survivors;
 #[cfg(feature = "train")]
 mod tutorial;
 mod verify;

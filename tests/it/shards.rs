@@ -119,7 +119,7 @@ fn job_files_name_the_suite_and_the_number_of_parts() {
         command.args(["plan", "suites/smoke.toml", "--shards", "3", "--format", format]);
         command.assert().success()
     };
-    let whole = program().args(["plan", "suites/smoke.toml"]).assert().success();
+    let whole = program().args(["plan", "suites/smoke.toml", "--no-timing"]).assert().success();
     assert!(String::from_utf8_lossy(&whole.get_output().stdout).contains(" trials"));
     plan("text").stdout(contains("1/3: ")).stdout(contains("3/3: ")).stdout(contains("smoke-mdprop seed 0 clean"));
     plan("github").stdout(contains("matrix: { shard: [1, 2, 3] }")).stdout(contains("run suites/smoke.toml --shard"));

@@ -116,7 +116,8 @@ impl Kernel {
     }
 }
 
-fn mirrored(at: i64, side: usize) -> usize {
+/// A place beyond the border of a picture, mirrored into it without the border pixel.
+pub(super) fn mirrored(at: i64, side: usize) -> usize {
     let last = side as i64 - 1;
     if last == 0 {
         return 0;

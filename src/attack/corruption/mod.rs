@@ -1,8 +1,8 @@
 //! Damage without an attacker: noise, blur, weather, colour, geometry and compression at five severities.
 //!
 //! Families, formulas and severities are those of ImageNet-C (224 px) and CIFAR-10-C (32 px), Hendrycks & Dietterich 2019,
-//! arXiv:1903.12261; how sizes in between get theirs is in `severity`. Two families of the original are missing (glass
-//! blur and spatter), and frost is drawn instead of photographed. As there, the result is a picture of 8 bits.
+//! arXiv:1903.12261; how sizes in between get theirs is in `severity`. Frost is drawn instead of photographed. As there,
+//! the result is a picture of 8 bits.
 //!
 //! Every draw is named by (suite seed, family, data-set index): the same for all models, and the same noise at every
 //! severity, only stronger.
@@ -11,8 +11,10 @@ mod blur;
 mod colour;
 mod field;
 mod geometry;
+mod glass;
 mod noise;
 mod severity;
+mod spatter;
 mod weather;
 
 use rayon::prelude::*;
@@ -69,11 +71,13 @@ fn apply(picture: &Picture, family: Corruption, severity: Severity, stream: &mut
         Corruption::SpeckleNoise => noise::speckle(picture, severity, stream),
         Corruption::GaussianBlur => blur::gaussian(picture, severity),
         Corruption::DefocusBlur => blur::defocus(picture, severity),
+        Corruption::GlassBlur => glass::glass(picture, severity, stream),
         Corruption::MotionBlur => blur::motion(picture, severity, stream),
         Corruption::ZoomBlur => blur::zoom(picture, severity),
         Corruption::Fog => weather::fog(picture, severity, stream),
         Corruption::Snow => weather::snow(picture, severity, stream),
         Corruption::Frost => weather::frost(picture, severity, stream),
+        Corruption::Spatter => spatter::spatter(picture, severity, stream),
         Corruption::Brightness => colour::brightness(picture, severity),
         Corruption::Contrast => colour::contrast(picture, severity),
         Corruption::Saturate => colour::saturate(picture, severity),

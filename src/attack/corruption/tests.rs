@@ -48,8 +48,16 @@ fn change(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn damage_grows_with_severity_where_it_is_measured_in_pixels() {
-    // Saturation goes both ways, bends are measured in shape, not in pixels, and ice is laid over a picture that darkens.
-    let other = [Corruption::Saturate, Corruption::Elastic, Corruption::Snow, Corruption::Frost];
+    // Saturation goes both ways, bends are measured in shape, not in pixels, ice is laid over a picture that darkens, what
+    // glass shuffles as often as before it blurs ever more, and spatter is water first and mud later.
+    let other = [
+        Corruption::Saturate,
+        Corruption::Elastic,
+        Corruption::Snow,
+        Corruption::Frost,
+        Corruption::GlassBlur,
+        Corruption::Spatter,
+    ];
     for side in [24, 64, 112] {
         let clean = pictures(side, 4);
         // On a small picture the few blocks of a coarser grid may fall beside its edges by luck.

@@ -1,3 +1,5 @@
+mod closed_forms;
+mod counted;
 mod searched;
 
 use std::sync::Arc;
@@ -346,6 +348,9 @@ fn queries_that_are_broken_are_left_alone_and_stay_broken() {
     let (hunted, row) = bench.run(Some(attack(&broken))).unwrap();
     assert!(hunted.checks.iter().all(|c| c.passed), "{:?}", hunted.checks);
     assert_eq!(row.method, "pgd-until-broken");
+    // What follows the nearest image was not attacked.
+    let ks = |outcome: &TrialOutcome| outcome.recall.iter().map(|r| r.k).collect::<Vec<_>>();
+    assert_eq!((ks(&full), ks(&hunted)), (vec![1, 2, 4], vec![1]));
     let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
     assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
     for (full, hunted) in full.queries.iter().zip(&hunted.queries) {

@@ -1,4 +1,4 @@
-//! A list of the user's own: a CSV file with a head line.
+//! A list of the user's own: a CSV file with a head line, or a Parquet file (`.parquet`) with the same columns.
 //!
 //! Columns, in any order: `path` (relative to the manifest), `label`; if wanted `split` (`train`, `test`, `query`,
 //! `gallery`; all lines or none) and a box `left`, `top`, `width`, `height` in pixels from 0. Other columns are errors,
@@ -9,16 +9,16 @@ use std::path::Path;
 
 use crate::dataset::listing::{Listing, Part, Region, wrong};
 use crate::dataset::{DatasetError, folder};
+use crate::record::foreign::ForeignTable;
+use crate::record::frames::FrameError;
 use crate::suite::dataset::{PictureSpec, RegionRule, SplitRule};
 
 const COLUMNS: [&str; 7] = ["path", "label", "split", "left", "top", "width", "height"];
 
 pub(super) fn list(spec: &PictureSpec) -> Result<Listing, DatasetError> {
     let path = &spec.path;
-    let text = std::fs::read_to_string(path).map_err(DatasetError::read(path))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let fail = |e: csv::Error| wrong(path, format!("not a CSV file: {e}"));
-    let columns = Columns::find(path, reader.headers().map_err(fail)?)?;
+    let parquet = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+    let Table { columns, rows } = if parquet { from_parquet(path)? } else { from_csv(path)? };
     if spec.region == RegionRule::Box && columns.region.is_none() {
         return Err(wrong(path, "region = \"box\" needs the columns left, top, width, height"));
     }
@@ -26,11 +26,9 @@ pub(super) fn list(spec: &PictureSpec) -> Result<Listing, DatasetError> {
     let id = path.file_stem().map_or_else(|| "manifest".into(), |stem| stem.to_string_lossy().into_owned());
     let mut listing = Listing::new(&id, root);
     let mut labels: HashMap<String, u32> = HashMap::new();
-    for record in reader.records() {
-        let record = record.map_err(fail)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let field = |column: usize| record.get(column).unwrap_or_default();
-        let bad = |reason: String| wrong(path, format!("line {line}: {reason}"));
+    for (place, fields) in &rows {
+        let field = |column: usize| fields.get(column).map_or("", String::as_str);
+        let bad = |reason: String| wrong(path, format!("{place}: {reason}"));
         let (name, label) = (field(columns.path), field(columns.label));
         if name.is_empty() || label.is_empty() {
             return Err(bad("path and label must not be empty".into()));
@@ -63,6 +61,37 @@ pub(super) fn list(spec: &PictureSpec) -> Result<Listing, DatasetError> {
     Ok(listing)
 }
 
+/// A manifest as text.
+struct Table {
+    columns: Columns,
+    /// Where a row stands, for messages, and its fields.
+    rows: Vec<(String, Vec<String>)>,
+}
+
+fn from_csv(path: &Path) -> Result<Table, DatasetError> {
+    let text = std::fs::read_to_string(path).map_err(DatasetError::read(path))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let fail = |e: csv::Error| wrong(path, format!("not a CSV file: {e}"));
+    let columns = Columns::find(path, &reader.headers().map_err(fail)?.iter().collect::<Vec<_>>())?;
+    let row = |record: csv::StringRecord| {
+        let line = record.position().map_or(0, csv::Position::line);
+        (format!("line {line}"), record.iter().map(String::from).collect())
+    };
+    let rows = reader.records().map(|record| record.map(row).map_err(fail)).collect::<Result<_, _>>()?;
+    Ok(Table { columns, rows })
+}
+
+fn from_parquet(path: &Path) -> Result<Table, DatasetError> {
+    let bytes = std::fs::read(path).map_err(DatasetError::read(path))?;
+    let fail = |e: FrameError| wrong(path, e.to_string());
+    let table = ForeignTable::open(bytes).map_err(fail)?;
+    let columns = Columns::find(path, &table.names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let values = table.read().map_err(fail)?;
+    let row = |i: usize| (format!("row {}", i + 1), values.iter().map(|column| column[i].trim().to_string()).collect());
+    let rows = (0..values[columns.path].len()).map(row).collect();
+    Ok(Table { columns, rows })
+}
+
 struct Columns {
     path: usize,
     label: usize,
@@ -71,11 +100,11 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(path: &Path, head: &csv::StringRecord) -> Result<Self, DatasetError> {
+    fn find(path: &Path, head: &[&str]) -> Result<Self, DatasetError> {
         if let Some(unknown) = head.iter().find(|name| !COLUMNS.contains(name)) {
             return Err(wrong(path, format!("column `{unknown}` is unknown; known are {}", COLUMNS.join(", "))));
         }
-        let at = |name: &str| head.iter().position(|column| column == name);
+        let at = |name: &str| head.iter().position(|column| *column == name);
         let needed = |name: &str| at(name).ok_or_else(|| wrong(path, format!("has no column `{name}`")));
         let found: Vec<usize> = COLUMNS[3..].iter().filter_map(|name| at(name)).collect();
         let region = match <[usize; 4]>::try_from(found) {

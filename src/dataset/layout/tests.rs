@@ -5,6 +5,8 @@ use image::RgbImage;
 use super::mat;
 use crate::dataset::{DatasetError, ImageSet, open as opening};
 use crate::progress::{Cancel, Observer, Silent};
+use crate::record::columns::{Columns, Values};
+use crate::record::frames::table_to_parquet;
 use crate::suite::dataset::{DatasetSpec, PictureSpec, RegionRule, ResizeRule, SplitRule};
 
 /// A picture whose colour says its column and row.
@@ -259,6 +261,67 @@ fn a_manifest_without_parts_is_split_by_class_and_mistakes_have_lines() {
         let error = fails(&spec);
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
+}
+
+fn parquet_manifest(columns: Vec<(&str, Values)>) -> (tempfile::TempDir, DatasetSpec) {
+    let (root, _) = manifest("");
+    let columns = columns.into_iter().map(|(name, values)| (name.to_string(), values)).collect();
+    let path = root.path().join("mine.parquet");
+    std::fs::write(&path, table_to_parquet(&Columns(columns)).unwrap()).unwrap();
+    let spec = DatasetSpec::Manifest(spec(&path));
+    (root, spec)
+}
+
+fn words(list: &[&str]) -> Values {
+    Values::Text(list.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_parquet_manifest_is_the_csv_one() {
+    let (_csv, as_csv) = manifest(
+        "label,path,split,left,top,width,height\n7,1.jpg,query,4,0,6,9\n7,2.jpg,gallery,4,0,6,9\n11,sub/3.jpg,train,4,0,6,9\n\
+         5,4.jpg,train,4,0,6,9\n",
+    );
+    let (_parquet, as_parquet) = parquet_manifest(vec![
+        ("label", Values::Wide(vec![7, 7, 11, 5])),
+        ("path", words(&["1.jpg", "2.jpg", "sub/3.jpg", "4.jpg"])),
+        ("split", words(&["query", "gallery", "train", "train"])),
+        ("left", Values::Whole(vec![4; 4])),
+        ("top", Values::Whole(vec![0; 4])),
+        ("width", Values::Whole(vec![6; 4])),
+        ("height", Values::Whole(vec![9; 4])),
+    ]);
+    let boxed = |spec: DatasetSpec| {
+        let DatasetSpec::Manifest(pictures) = spec else { panic!("a manifest") };
+        load(&DatasetSpec::Manifest(PictureSpec { region: RegionRule::Box, ..pictures })).unwrap()
+    };
+    let (a, b) = (boxed(as_csv), boxed(as_parquet));
+    assert_eq!((&a.id, &a.classes, &a.labels, &a.split), (&b.id, &b.classes, &b.labels, &b.split));
+    assert_eq!(a.digest, b.digest);
+    assert_eq!(b.split.queries, [0]);
+}
+
+#[test]
+fn mistakes_of_a_parquet_manifest_name_column_or_row() {
+    let paths = || words(&["1.jpg", "2.jpg"]);
+    for (columns, wanted) in [
+        (vec![("path", paths())], "no column `label`"),
+        (vec![("path", paths()), ("lable", paths())], "column `lable` is unknown"),
+        (vec![("path", paths()), ("label", Values::Real(vec![Some(1.0); 2]))], "column `label` has type Float64"),
+        (vec![("path", paths()), ("label", words(&["a", " "]))], "row 2: path and label"),
+        (vec![("path", paths()), ("label", paths()), ("split", words(&["test", "dev"]))], "row 2: split `dev`"),
+        (vec![("path", words(&["1.jpg", "gone.jpg"])), ("label", paths())], "gone.jpg"),
+    ] {
+        let (_root, spec) = parquet_manifest(columns);
+        let error = fails(&spec);
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    let (root, spec) = parquet_manifest(vec![("path", paths()), ("label", paths())]);
+    let path = root.path().join("mine.parquet");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = fails(&spec);
+    assert!(error.contains("mine.parquet") && error.contains("not a whole Parquet file"), "{error}");
 }
 
 #[test]

@@ -195,6 +195,11 @@ impl OnnxEncoder {
         self.model.metadata(key)
     }
 
+    /// Passes side by side: the threads, or fewer once an attack has found that more gain nothing.
+    pub fn lanes(&self) -> usize {
+        self.threads
+    }
+
     /// Images in one forward pass.
     pub fn batch_size(&self) -> usize {
         self.batch_size

@@ -1,18 +1,16 @@
 //! The same trial in other batches.
 
-use super::told::is_told;
-use super::{BATCHES_AT_ONCE, Session, trial_input};
+use super::{Session, trial_input};
 use crate::attack::checks;
 use crate::attack::evaluate::{embed_all, run_trial};
 use crate::digest::Digest;
 use crate::progress::Silent;
 use crate::record::{Check, QueryOutcome};
 use crate::run::RunError;
-use crate::suite::attack::{Branch, Method, Side};
+use crate::suite::attack::Branch;
+use crate::suite::cost::BATCHES_AT_ONCE;
 use crate::suite::plan::TrialSpec;
-
-/// Queries that are measured again with another batch size.
-const OTHER_BATCH_QUERIES: usize = 128;
+use crate::suite::repeats::OTHER_BATCH_QUERIES;
 
 impl Session<'_> {
     /// Measures the first queries again with half the batch size and counts the outcomes that differ: what a batch has to
@@ -24,16 +22,7 @@ impl Session<'_> {
         outcomes: &[QueryOutcome],
     ) -> Result<Option<Check>, RunError> {
         let context = self.context;
-        let deployed = trial.is_on_deployed_branch();
-        let wanted = deployed
-            && matches!(trial.side, None | Some(Side::Query))
-            && !matches!(trial.method, Method::Corruption(_) | Method::Universal(_))
-            && self.is_first_seed()
-            // A curve is one search of many steps: its first radii would have to be repeated too.
-            && !trial.method.is_curve()
-            && (trial.goal.is_none() || context.plan.is_strongest(trial))
-            && is_told(trial);
-        if !wanted {
+        if !context.plan.is_repeated_in_other_batches(trial, &self.model.id, self.model.seed) {
             return Ok(None);
         }
         let batch_size = match context.plan.suite.evaluation.batch_size {

@@ -24,16 +24,11 @@ use crate::encoder::onnx::{OnnxEncoder, OnnxOptions, Runtime};
 use crate::record::{Check, Measurement, QueryOutcome};
 use crate::score::Clustering;
 use crate::suite::attack::{Branch, Side};
+use crate::suite::cost::BATCHES_AT_ONCE;
 use crate::suite::plan::{Plan, TrialSpec};
+use crate::suite::repeats::KEPT_PICTURES;
 use crate::suite::shards::Part;
 use crate::suite::wire::Clusters;
-
-/// Batches that are handed to the encoder at once, so that its threads have one each. Each is still computed by itself: no
-/// number depends on this.
-const BATCHES_AT_ONCE: usize = 8;
-
-/// Queries whose adversarial pixels are kept in memory, so that the report can choose among them.
-const KEPT_PIXELS: usize = 64;
 
 /// What all trials of a run share.
 pub struct TrialContext<'a> {
@@ -55,17 +50,16 @@ pub struct TrialContext<'a> {
     pub settings: &'a Settings<'a>,
 }
 
-impl TrialContext<'_> {
-    fn clustering(&self) -> Clustering {
-        let clusters = match self.plan.suite.evaluation.clusters {
-            Clusters::TestClasses => 0,
-            Clusters::TrainingClasses => {
-                let train = self.images.split.train.iter().map(|&i| self.images.labels[i]);
-                train.collect::<std::collections::BTreeSet<u32>>().len()
-            }
-        };
-        Clustering { clusters, restarts: self.plan.suite.evaluation.cluster_restarts }
-    }
+/// How a plan's embeddings are clustered.
+pub(super) fn clustering(plan: &Plan, images: &ImageSet) -> Clustering {
+    let clusters = match plan.suite.evaluation.clusters {
+        Clusters::TestClasses => 0,
+        Clusters::TrainingClasses => {
+            let train = images.split.train.iter().map(|&i| images.labels[i]);
+            train.collect::<std::collections::BTreeSet<u32>>().len()
+        }
+    };
+    Clustering { clusters, restarts: plan.suite.evaluation.cluster_restarts }
 }
 
 /// Measures every trial of one model, or those of the part, clean first.
@@ -115,7 +109,7 @@ pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<V
 }
 
 /// The trials that are measured together with one: all radii of its curve, ascending; else itself alone.
-fn curve_of<'t>(trials: &'t [TrialSpec], trial: &'t TrialSpec) -> Vec<&'t TrialSpec> {
+pub(super) fn curve_of<'t>(trials: &'t [TrialSpec], trial: &'t TrialSpec) -> Vec<&'t TrialSpec> {
     if !trial.method.is_curve() {
         return vec![trial];
     }
@@ -165,8 +159,8 @@ fn trial_input<'b>(
         seed: context.plan.suite.seed,
         ks: &evaluation.recall_at,
         metrics: &evaluation.metrics,
-        clustering: context.clustering(),
-        keep: &queries[..queries.len().min(KEPT_PIXELS)],
+        clustering: clustering(context.plan, context.images),
+        keep: &queries[..queries.len().min(KEPT_PICTURES)],
         observer: context.settings.observer,
         cancel: &context.settings.cancel,
     }
@@ -330,9 +324,8 @@ impl Session<'_> {
         };
         let probed = self.probed.entry((trial.crafted_by.clone(), trial.crafted_on)).or_default();
         let mut found = probed.checks(encoder, &subject, trial.method.needs_gradient())?;
-        let deployed = trial.is_on_deployed_branch();
-        if deployed && trial.side == Some(Side::Query) && self.is_first_seed() && plan.is_strongest(trial) {
-            found.extend(soundness::more_steps(encoder, input, &outcome.queries)?);
+        if let Some(method) = plan.with_more_steps(trial, &self.model.id, self.model.seed) {
+            found.extend(soundness::more_steps(encoder, input, &method, &outcome.queries)?);
         }
         let answerer = answerer.unwrap_or(encoder);
         found.extend(soundness::saved_pictures(answerer, input, &outcome.kept, &outcome.queries)?);
@@ -359,8 +352,6 @@ impl Session<'_> {
     }
 
     fn is_first_seed(&self) -> bool {
-        let models = &self.context.plan.models;
-        let first = models.iter().find(|m| m.id == self.model.id).and_then(|m| m.seeds.first());
-        first == Some(&self.model.seed)
+        self.context.plan.is_first_seed(&self.model.id, self.model.seed)
     }
 }

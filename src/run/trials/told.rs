@@ -6,20 +6,11 @@ use crate::record::view::{Arrow, EmbeddingView};
 use crate::record::{GalleryItem, QueryOutcome};
 use crate::run::pictures::{self, AdversarialBytes};
 use crate::score::view;
-use crate::suite::attack::{Goal, RankingPart, Side};
+use crate::suite::attack::Side;
 use crate::suite::plan::TrialSpec;
 
 /// Attacked queries drawn as arrows.
 const ARROWS: usize = 40;
-
-/// Whether a trial stands for its entry where one is enough: of RobRank's nine attacks the embedding shift, which draws
-/// nothing and perturbs a query.
-pub(super) fn is_told(trial: &TrialSpec) -> bool {
-    match &trial.goal {
-        Some(Goal::Robrank(robrank)) => robrank.part() == Some(RankingPart::EmbeddingShift),
-        _ => true,
-    }
-}
 
 impl Session<'_> {
     /// What the report draws of the embedding space: of the first seed and the deployed branch, clean and under each
@@ -74,7 +65,7 @@ impl Session<'_> {
     ) -> Vec<GalleryItem> {
         let plan = self.context.plan;
         let told = trial.goal.is_some()
-            && is_told(trial)
+            && trial.is_told()
             && self.is_first_seed()
             && trial.crafted_on == trial.answered_by
             && plan.is_strongest(trial);

@@ -20,6 +20,8 @@ pub enum Corruption {
     GaussianBlur,
     /// A disc.
     DefocusBlur,
+    /// Frosted glass: near pixels change places.
+    GlassBlur,
     /// A trail in one direction.
     MotionBlur,
     /// The camera moved towards the object.
@@ -30,6 +32,8 @@ pub enum Corruption {
     Snow,
     /// Ice crystals on the lens. The original pastes photographs of frost; here the crystals are ridges of plasma.
     Frost,
+    /// Drops of water on the lens, or mud.
+    Spatter,
     /// More light.
     Brightness,
     /// Less contrast.
@@ -53,11 +57,13 @@ impl Corruption {
         Self::SpeckleNoise,
         Self::GaussianBlur,
         Self::DefocusBlur,
+        Self::GlassBlur,
         Self::MotionBlur,
         Self::ZoomBlur,
         Self::Fog,
         Self::Snow,
         Self::Frost,
+        Self::Spatter,
         Self::Brightness,
         Self::Contrast,
         Self::Saturate,
@@ -75,11 +81,13 @@ impl Corruption {
             Self::SpeckleNoise => "speckle-noise",
             Self::GaussianBlur => "gaussian-blur",
             Self::DefocusBlur => "defocus-blur",
+            Self::GlassBlur => "glass-blur",
             Self::MotionBlur => "motion-blur",
             Self::ZoomBlur => "zoom-blur",
             Self::Fog => "fog",
             Self::Snow => "snow",
             Self::Frost => "frost",
+            Self::Spatter => "spatter",
             Self::Brightness => "brightness",
             Self::Contrast => "contrast",
             Self::Saturate => "saturate",
@@ -163,7 +171,7 @@ mod tests {
             assert_eq!(serde_json::to_value(family).unwrap(), family.word());
         }
         let all: Corruptions = toml::from_str("").unwrap();
-        assert_eq!((all.families.len(), all.severities.len()), (17, 5));
+        assert_eq!((all.families.len(), all.severities.len()), (19, 5));
         let error = toml::from_str::<Corruptions>("families = [\"rain\"]").unwrap_err();
         assert!(error.message().contains("rain") && error.message().contains("fog"), "{error}");
     }

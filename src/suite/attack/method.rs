@@ -32,7 +32,7 @@ pub enum Stop {
     Never,
     /// As soon as an iterate loses recall@1: its nearest clean gallery image, ties counted against the model, is of
     /// another class. That iterate is kept, and another query takes the place. A query that never breaks keeps the
-    /// iterate with the lowest loss. For side `query` only.
+    /// iterate with the lowest loss. For side `query` only. Of recall@k, k = 1 alone is told.
     Broken,
 }
 
@@ -428,18 +428,6 @@ impl Method {
             Self::Patch(patch) => patch.steps,
             Self::Universal(universal) => universal.steps,
             Self::Corruption(_) => 0,
-        }
-    }
-
-    /// Gradients and forward passes that it takes at most for one query at one radius, all runs together.
-    pub fn looks(&self) -> (usize, usize) {
-        match self {
-            Self::None {} | Self::Noise { .. } | Self::Corruption(_) => (0, 0),
-            // A step is a batch of training images; shared by all, it is a few gradients for each at most.
-            Self::Universal(universal) => (universal.steps.div_ceil(4).min(universal.steps), 0),
-            Self::Auto { .. } => (3 * (AUTO_STEPS + 1), AUTO_QUERIES),
-            other if other.needs_gradient() => (other.steps() * other.restarts(), 0),
-            other => (0, other.queries() * other.restarts()),
         }
     }
 

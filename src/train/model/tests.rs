@@ -80,7 +80,7 @@ fn a_mixed_training_pass_equals_pytorchs_batch_norms_per_slice() {
     }
 
     let factors = Tensor::from_slice(&formula::tensor("loss.bias", &[8, 5])).view([8, 5]);
-    let gradient = list(&model.flat_gradient(&(embedding * factors).sum(Kind::Float), None).unwrap().0);
+    let gradient = list(&Tensor::cat(&model.gradient(&(embedding * factors).sum(Kind::Float), None).unwrap().0, 0));
     let mut offset = 0;
     for (name, leaf) in model.parameters() {
         let count = leaf.numel();
@@ -113,7 +113,7 @@ fn a_change_of_the_flat_buffer_is_a_change_of_every_parameter() {
     let input = model.normalize(&pixels([4, 3, 12, 12]));
     let pass = [Slice { branch: Branch::Main, count: 4 }];
     let first = model.forward(&input, Pass::Train(&pass));
-    let gradient = model.flat_gradient(&first.sum(Kind::Float), None).unwrap().0;
+    let gradient = Tensor::cat(&model.gradient(&first.sum(Kind::Float), None).unwrap().0, 0);
     // The unused branch has no gradient.
     let mut offset = 0;
     for (name, leaf) in model.parameters() {
