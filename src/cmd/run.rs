@@ -9,7 +9,7 @@ use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
 use crate::progress::Observer as _;
 use crate::report::summary::Summary;
-use crate::report::terminal;
+use crate::report::{ers, terminal};
 use crate::run::environment::program_version;
 use crate::run::execute::{self, Outcome, execute};
 use crate::run::profile::Profile;
@@ -114,7 +114,11 @@ fn report(json: bool, outcome: &Outcome) -> anyhow::Result<()> {
     }
     let style = super::style();
     let summary = Summary::of(run);
-    let mut text = terminal::headline(&summary, style) + &terminal::curves(&summary, style);
+    let mut text = terminal::headline(&summary, style);
+    for scores in ers::tables(run, &summary) {
+        let _ = write!(text, "\n{}", terminal::table(&scores, style));
+    }
+    text += &terminal::curves(&summary, style);
     for verdict in &outcome.verdicts {
         let mark = if verdict.met { "met" } else { "NOT MET" };
         let measured = verdict.measured.map_or("nothing".to_string(), |value| format!("{value:.4}"));

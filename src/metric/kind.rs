@@ -105,6 +105,17 @@ pub enum Direction {
     Neutral,
 }
 
+impl Direction {
+    /// The way that is better, as a sign: `↑`, `↓`; nothing where neither is.
+    pub fn arrow(self) -> &'static str {
+        match self {
+            Self::Higher => "↑",
+            Self::Lower => "↓",
+            Self::Neutral => "",
+        }
+    }
+}
+
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -7,7 +7,7 @@ use super::material::Material;
 use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{corruptions, metrics, published, robustness, threat};
+use super::{corruptions, ers, metrics, published, robustness, threat};
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
 pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
@@ -36,7 +36,11 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
     for chapter in Chapter::ALL.into_iter().filter(|c| *c != Chapter::Clean) {
         let columns = summary.columns_of(chapter);
         if !columns.is_empty() {
-            out += &format!("## {}\n\n{}", chapter.title(), rendered(&table::chapter(summary, chapter, &columns)));
+            out += &format!("## {}\n\n", chapter.title());
+            if chapter == Chapter::Ranking {
+                out += &ers::tables(run, summary).iter().map(rendered).collect::<String>();
+            }
+            out += &rendered(&table::chapter(summary, chapter, &columns));
             if chapter == Chapter::Corruptions {
                 out += &corruptions::table(material).iter().map(rendered).collect::<String>();
             }

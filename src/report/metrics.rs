@@ -53,7 +53,7 @@ fn metrics_of(rows: &[&Measurement], wanted: &impl Fn(Metric) -> bool) -> Vec<Me
 }
 
 /// The figure of one metric in one row.
-fn figure(row: &Measurement, metric: Metric) -> Option<Estimate> {
+pub(super) fn figure(row: &Measurement, metric: Metric) -> Option<Estimate> {
     match metric {
         Metric::RecallAt(k) => row.recall.iter().find(|r| r.k == k).map(|r| r.estimate),
         Metric::Success => row.success,
@@ -124,7 +124,12 @@ fn counts(means: &[SeedMean]) -> Option<String> {
 }
 
 /// A number with its interval, or a dash; the reason and remarks as a note, once for all that share it.
-fn cell(metric: Metric, mean: Option<&SeedMean>, rows: &[&Measurement], notes: &mut Vec<String>) -> TableCell {
+pub(super) fn cell(
+    metric: Metric,
+    mean: Option<&SeedMean>,
+    rows: &[&Measurement],
+    notes: &mut Vec<String>,
+) -> TableCell {
     let digits = |v: f64| if metric.about().percent { format!("{:.1}", 100.0 * v) } else { format!("{v:.3}") };
     let mut cell = TableCell::new(mean.map_or("–".into(), |m| digits(m.value)));
     if let Some(mean) = mean.filter(|mean| mean.has_interval()) {

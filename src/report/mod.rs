@@ -11,6 +11,7 @@ use crate::record::{Run, csv, frames};
 pub mod answer;
 pub mod chart;
 pub mod corruptions;
+pub mod ers;
 pub mod latex;
 pub mod leaderboard;
 pub mod markdown;

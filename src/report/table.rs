@@ -77,7 +77,16 @@ pub fn headline(summary: &Summary) -> Table {
 }
 
 /// recall@1 per model under the conditions at `columns`.
+///
+/// What no query is right or wrong under, as an attacked candidate or a score of several attacks, has no column.
 pub fn recall(summary: &Summary, columns: &[usize]) -> Table {
+    let says = |cell: &Cell| cell.recall.is_some() || !cell.errors.is_empty() || !cell.failed_checks.is_empty();
+    let any = |column: &usize| {
+        summary.conditions[*column].is_clean()
+            || summary.models.iter().any(|m| m.cells[*column].as_ref().is_some_and(says))
+    };
+    let columns: Vec<usize> = columns.iter().copied().filter(any).collect();
+    let columns = columns.as_slice();
     let heads = columns.iter().map(|c| summary.conditions[*c].label());
     let mut table = Table {
         caption: "recall@1 in percent (a hit rate): share of queries whose nearest other image has their class".into(),

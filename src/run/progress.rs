@@ -41,10 +41,13 @@ fn line(text: &str) {
 }
 
 fn rate(done: u64, total: u64, began: Instant) -> String {
-    let elapsed = began.elapsed().as_secs_f64().max(1e-9);
-    let per_second = done as f64 / elapsed;
-    let left = if per_second > 0.0 { total.saturating_sub(done) as f64 / per_second } else { 0.0 };
-    format!("{per_second:.0}/s, {left:.0} s left")
+    if done == 0 {
+        return "no estimate yet".into();
+    }
+    let per_second = done as f64 / began.elapsed().as_secs_f64().max(1e-9);
+    let left = total.saturating_sub(done) as f64 / per_second;
+    let digits = usize::from(per_second < 10.0);
+    format!("{per_second:.digits$}/s, {left:.0} s left")
 }
 
 impl Observer for Console {

@@ -78,7 +78,8 @@ pub fn more_steps(
     Ok(Some(checks::more_steps_change_little(further, fewer, count, method.steps())))
 }
 
-/// Embeds the kept pictures (bytes) and asks the gallery again; `None` if none was kept.
+/// Embeds the kept pictures (bytes) and asks the gallery again; `None` if none was kept that had
+/// searched for anything.
 ///
 /// # Errors
 /// [`RunError`] if the model fails.
@@ -89,7 +90,14 @@ pub fn saved_pictures(
     outcomes: &[QueryOutcome],
 ) -> Result<Option<Check>, RunError> {
     let queried = matches!(&input.attack, Some(attack) if attack.side == Side::Query && !matches!(attack.method, Method::None {}));
-    if !queried || kept.is_empty() {
+    // An attacked candidate searches for nothing: it has no first hit that could be compared.
+    let searched: BTreeMap<u32, bool> = outcomes
+        .iter()
+        .filter(|outcome| outcome.first_hit > 0)
+        .map(|outcome| (outcome.query, right(outcome)))
+        .collect();
+    let compared = kept.iter().filter(|(image, _)| searched.contains_key(&(*image as u32))).count();
+    if !queried || compared == 0 {
         return Ok(None);
     }
     let [c, h, w] = answerer.spec().input;
@@ -110,10 +118,9 @@ pub fn saved_pictures(
         distance: Distance::Euclidean,
     })
     .map_err(crate::attack::AttackError::from)?;
-    let outcome_of: BTreeMap<u32, bool> = outcomes.iter().map(|outcome| (outcome.query, right(outcome))).collect();
-    let again = images.iter().zip(&found).map(|(image, found)| (*image as u32, found.first_hit == 1));
-    let differing = again.filter(|(image, hit)| outcome_of.get(image).is_some_and(|was| was != hit)).count();
-    Ok(Some(checks::saved_pictures_agree(differing, kept.len())))
+    let again = images.iter().zip(&found).filter_map(|(image, found)| Some((searched.get(&(*image as u32))?, found)));
+    let differing = again.filter(|(was, found)| **was != (found.first_hit == 1)).count();
+    Ok(Some(checks::saved_pictures_agree(differing, compared)))
 }
 
 /// Adds to every row what the other rows say about it.
@@ -206,7 +213,11 @@ mod tests {
         let more = more_steps(&mut encoder, &input, &method.with_twice_the_steps().unwrap(), &outcome.queries)
             .unwrap()
             .unwrap();
-        (more, saved_pictures(&mut encoder, &input, &outcome.kept, &outcome.queries).unwrap().unwrap())
+        let saved = saved_pictures(&mut encoder, &input, &outcome.kept, &outcome.queries).unwrap().unwrap();
+        // What has found nothing, as an attacked candidate, is not compared with what its picture finds.
+        outcome.queries.iter_mut().for_each(|query| query.first_hit = 0);
+        assert_eq!(saved_pictures(&mut encoder, &input, &outcome.kept, &outcome.queries).unwrap(), None);
+        (more, saved)
     }
 
     #[test]

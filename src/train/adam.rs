@@ -134,7 +134,10 @@ const PIECE: usize = 1 << 16;
 /// The numbers of a tensor.
 fn entries(tensor: &Tensor) -> &[f32] {
     let count = checked_count(tensor);
-    #[expect(unsafe_code, reason = "as many numbers of this kind lie there, and the tensor keeps them while it is borrowed")]
+    #[expect(
+        unsafe_code,
+        reason = "as many numbers of this kind lie there, and the tensor keeps them while it is borrowed"
+    )]
     unsafe {
         std::slice::from_raw_parts(tensor.data_ptr().cast(), count)
     }
@@ -143,7 +146,10 @@ fn entries(tensor: &Tensor) -> &[f32] {
 /// The numbers of a tensor, to change.
 fn entries_mut(tensor: &mut Tensor) -> &mut [f32] {
     let count = checked_count(tensor);
-    #[expect(unsafe_code, reason = "as `entries`; views of the same numbers exist, but nobody reads them during a step")]
+    #[expect(
+        unsafe_code,
+        reason = "as `entries`; views of the same numbers exist, but nobody reads them during a step"
+    )]
     unsafe {
         std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), count)
     }

@@ -24,11 +24,7 @@ impl Drop for KeptMemory {
         {
             // Where glibc's own rule arrives after large blocks have come and gone (mallopt(3)); it is off once anything is
             // set.
-            set(&[
-                (libc::M_MMAP_MAX, 65_536),
-                (libc::M_MMAP_THRESHOLD, 32 << 20),
-                (libc::M_TRIM_THRESHOLD, 64 << 20),
-            ]);
+            set(&[(libc::M_MMAP_MAX, 65_536), (libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, 64 << 20)]);
             #[expect(unsafe_code, reason = "a call into the C library that takes a number and only frees free memory")]
             unsafe {
                 libc::malloc_trim(0);
@@ -41,7 +37,10 @@ impl Drop for KeptMemory {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn set(parameters: &[(i32, i32)]) {
     for &(parameter, value) in parameters {
-        #[expect(unsafe_code, reason = "a call into the C library that takes numbers; it refuses what it does not know")]
+        #[expect(
+            unsafe_code,
+            reason = "a call into the C library that takes numbers; it refuses what it does not know"
+        )]
         unsafe {
             libc::mallopt(parameter, value);
         }

@@ -55,14 +55,17 @@ fn main() {
             ["squares", "crops"].iter().zip(&mut theirs).for_each(|(what, times)| times.push(peer.number(what)));
         }
     }
-    for (what, (ours, theirs)) in
-        ["squares (files hashed, decoded, resized, stored)", "crops (decoded, cut, resized)"].iter().zip(ours.iter().zip(&theirs))
+    for (what, (ours, theirs)) in ["squares (files hashed, decoded, resized, stored)", "crops (decoded, cut, resized)"]
+        .iter()
+        .zip(ours.iter().zip(&theirs))
     {
         let time = median(ours);
         print!("{what}: {:.0} µs an image, {:.0} a second; {count} images to {size} px", 1e6 * time, 1.0 / time);
         match theirs.is_empty() {
             true => println!(),
-            false => println!("; peer {:.0} µs, mdprop {:.2} times as fast", 1e6 * median(theirs), median(theirs) / time),
+            false => {
+                println!("; peer {:.0} µs, mdprop {:.2} times as fast", 1e6 * median(theirs), median(theirs) / time)
+            }
         }
     }
 }

@@ -130,12 +130,15 @@ fn alone(criterion: &mut Criterion) {
     group.sample_size(20).warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(8));
     for case in CASES.iter().filter(|case| case.backbone == CONVNET) {
         let (mut ours, mut number) = (Ours::new(case), 0);
-        group.bench_function(BenchmarkId::new(case.name, format!("batch {}, {threads} threads", case.batch)), |bench| {
-            bench.iter(|| {
-                number += 1;
-                ours.step(number)
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new(case.name, format!("batch {}, {threads} threads", case.batch)),
+            |bench| {
+                bench.iter(|| {
+                    number += 1;
+                    ours.step(number)
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -220,7 +223,10 @@ fn measure(name: &str) {
     }
     let [time, processor] = [&clock, &spent].map(|times| 1e3 * median(times));
     let memory = peak();
-    println!("{name}: step {time:.1} ms, of processors {processor:.1} ms, {} rounds, peak {memory:.0} MiB", clock.len());
+    println!(
+        "{name}: step {time:.1} ms, of processors {processor:.1} ms, {} rounds, peak {memory:.0} MiB",
+        clock.len()
+    );
     for (form, mut peer, [times, processors]) in peers {
         let [time, processor] = [&times, &processors].map(|times| 1e3 * median(times));
         let (compared, by_processor) = (ratio(&times, &clock), ratio(&processors, &spent));

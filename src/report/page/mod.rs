@@ -14,7 +14,7 @@ use super::summary::{Chapter, Summary};
 use super::table::{self, Table};
 use super::trend::Trend;
 use super::words::escape;
-use super::{ReportError, corruptions, metrics, published, robustness, threat};
+use super::{ReportError, corruptions, ers, metrics, published, robustness, threat};
 
 mod appendix;
 mod board;
@@ -126,7 +126,7 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
             content += &tables(vec![corruptions::table(material)]);
         }
         if chapter == Chapter::Ranking && !content.is_empty() {
-            content += &shown("ers");
+            content = ers::tables(run, summary).iter().map(rendered).collect::<String>() + &content + &shown("ers");
         }
         out.add(chapter.id(), chapter.title(), content);
     }

@@ -56,6 +56,7 @@ pub(super) fn sliced(
     // A split, whose backward pass is one joining; that of a slice is a batch of zeros with the slice in it.
     let counts: Vec<i64> = slices.iter().map(|slice| slice.count).collect();
     let parts = x.f_split_with_sizes(&counts, 0)?;
-    let parts: Vec<Tensor> = parts.iter().zip(slices).map(|(x, slice)| normalize(x, slice)).collect::<Result<_, _>>()?;
+    let parts: Vec<Tensor> =
+        parts.iter().zip(slices).map(|(x, slice)| normalize(x, slice)).collect::<Result<_, _>>()?;
     Tensor::f_cat(&parts, 0)
 }
