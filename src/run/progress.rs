@@ -106,7 +106,9 @@ impl Observer for Console {
             State::Idle => {}
             State::Bar(bar) => bar.finish_and_clear(),
             State::Log { what, unit, done, note, began, .. } => {
-                line(&format!("{what}: {done} {unit} in {:.1} s {note}", began.elapsed().as_secs_f64()));
+                // Nothing done: there was nothing to do, or it was not counted.
+                let done = if done > 0 { format!(" {done} {unit}") } else { String::new() };
+                line(&format!("{what}:{done} in {:.1} s {note}", began.elapsed().as_secs_f64()));
             }
         }
     }
