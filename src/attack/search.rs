@@ -11,6 +11,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::AttackError;
 use super::goal::Objective;
 use super::losses::LossPath;
@@ -318,8 +320,12 @@ impl Running<'_> {
             return Ok(Looked { scores: losses.clone(), losses, embeddings, gradient });
         }
         let embeddings = encoder.embed(&points)?;
-        let losses: Vec<f64> =
-            places.iter().enumerate().map(|(i, place)| place.objective.loss(0, embeddings.row(i))).collect();
+        // A loss may look at the whole gallery: nothing for empty places, and the threads share the others.
+        let objectives: Vec<Option<&Objective>> =
+            self.places.iter().map(|place| place.as_ref().map(|place| &place.objective)).collect();
+        let loss =
+            |(i, objective): (usize, &Option<&Objective>)| objective.map_or(0.0, |o| o.loss(0, embeddings.row(i)));
+        let losses: Vec<f64> = objectives.par_iter().enumerate().map(loss).collect();
         let scores = match self.leg.access {
             Access::Embedding => losses.clone(),
             Access::Ranking(depth) => {

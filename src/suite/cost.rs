@@ -121,6 +121,8 @@ pub fn search(trial: &TrialSpec, method: &Method, sizes: Sizes, course: &Course)
             Way::Answer => work.forward += rounds,
         }
         work.moved += if leg.way == Way::Step { 0.0 } else { shown };
+        let compares = leg.way == Way::Answer && matches!(trial.goal, Some(Goal::Misrank {}));
+        work.compared += if compares { shown } else { 0.0 };
         // Whether it is broken, and what the ranking says where nothing else is seen.
         let asked = f64::from(u8::from(judges) + u8::from(matches!(method.access(), Access::Ranking(_))));
         work.ranked += asked * shown;

@@ -125,7 +125,7 @@ pub(super) fn courses(
         Way::Answer => (prices.forward, LOOKS.1),
     };
     // As many whole rounds of queries as there is time for, each the given number of looks long; at least a short one.
-    let each = (sizes.batch * sizes.lanes) as f64 * (prices.moved + prices.ranked) + prices.rankings;
+    let each = (sizes.batch * sizes.lanes) as f64 * (prices.moved + prices.compared + prices.ranked) + prices.rankings;
     let rounds = (SPENT.0 * most).max(SPENT.1) / ((price + each) * searched.len() as f64).max(1e-9);
     let looks = looks.min(leg.looks).min((rounds as usize).max(FEWEST));
     let count = ((rounds / looks as f64) as usize).max(1) * sizes.batch * sizes.lanes;

@@ -15,7 +15,7 @@ use crate::metric::neighbors::{Depth, Distance, Search, search};
 use crate::progress::Silent;
 use crate::run::RunError;
 use crate::run::clock::since_start;
-use crate::suite::attack::{Distribution, EpsilonList, Goal, Method, Side, Stop};
+use crate::suite::attack::{Access, Distribution, EpsilonList, Goal, Method, Side, Stop};
 use crate::suite::cost::Work;
 use crate::units::{Epsilon, PixelAmount};
 
@@ -27,6 +27,7 @@ const LONG: f64 = 0.5;
 const IDLE_QUERIES: usize = 256;
 const IDLE_WALKS: usize = 64;
 const IDLE_STEPS: usize = 4;
+const IDLE_LOOKS: usize = 64;
 
 /// Seconds of each unit of [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -39,6 +40,8 @@ pub struct Prices {
     pub gradient: f64,
     /// An image that a walk moves.
     pub moved: f64,
+    /// An image whose loss compares it with the whole gallery.
+    pub compared: f64,
     /// A query that is ranked, one of many.
     pub ranked: f64,
     /// The first query of a ranking.
@@ -63,6 +66,7 @@ impl Prices {
             + work.step * self.step
             + work.gradient * self.gradient
             + work.moved * self.moved
+            + work.compared * self.compared
             + work.ranked * self.ranked
             + work.rankings * self.rankings
             + work.answers * answers
@@ -177,18 +181,19 @@ fn price_answers(scene: &Scene<'_>, dim: usize, batch: usize, prices: &mut Price
     let noise = Method::Noise { epsilon: radii(), distribution: Distribution::Uniform };
     let walk =
         Method::Apgd { epsilon: radii(), steps: IDLE_STEPS - 1, restarts: 1, stop: Stop::Never, warm_start: false };
-    let mut trial = |method: Option<&Method>, most: usize| -> Result<(f64, usize), AttackError> {
+    let square = Method::Square {
+        epsilon: radii(),
+        queries: IDLE_LOOKS,
+        restarts: 1,
+        access: Access::Embedding,
+        stop: Stop::Never,
+    };
+    let mut trial = |goal: &Goal, method: Option<&Method>, most: usize| -> Result<(f64, usize), AttackError> {
         let count = queries.chosen.len().min(most);
         let rows: Vec<usize> = (0..count).collect();
         let own = own.select(&rows);
-        let goal = Goal::Untargeted {};
-        let attack = method.map(|method| AttackInput {
-            name: "estimate",
-            goal: &goal,
-            method,
-            epsilon: &epsilon,
-            side: Side::Query,
-        });
+        let attack =
+            method.map(|method| AttackInput { name: "estimate", goal, method, epsilon: &epsilon, side: Side::Query });
         let input = TrialInput {
             queries: &queries.chosen[..count],
             query_embeddings: &own,
@@ -198,12 +203,17 @@ fn price_answers(scene: &Scene<'_>, dim: usize, batch: usize, prices: &mut Price
         let ((), seconds) = once(|| run_trial(&mut idle, None, &input).map(drop))?;
         Ok((seconds, count))
     };
-    prices.clean_answers = trial(None, usize::MAX)?.0;
-    let (seconds, count) = trial(Some(&noise), IDLE_QUERIES)?;
+    let (shift, misrank) = (Goal::Untargeted {}, Goal::Misrank {});
+    prices.clean_answers = trial(&shift, None, usize::MAX)?.0;
+    let (seconds, count) = trial(&shift, Some(&noise), IDLE_QUERIES)?;
     prices.answers = seconds * queries.chosen.len() as f64 / count.max(1) as f64;
-    let (still, _) = trial(Some(&noise), IDLE_WALKS)?;
-    let (moved, count) = trial(Some(&walk), IDLE_WALKS)?;
+    let (still, _) = trial(&shift, Some(&noise), IDLE_WALKS)?;
+    let (moved, count) = trial(&shift, Some(&walk), IDLE_WALKS)?;
     prices.moved = (moved - still).max(0.0) / (count.max(1) * IDLE_STEPS) as f64;
+    // One image, as at the end of a search that few queries survive.
+    let (blind, _) = trial(&shift, Some(&square), 1)?;
+    let (compared, _) = trial(&misrank, Some(&square), 1)?;
+    prices.compared = (compared - blind).max(0.0) / IDLE_LOOKS as f64;
     let gallery_labels = images.labels_of(gallery);
     let rank = |count: usize| {
         let rows: Vec<usize> = (0..count).collect();

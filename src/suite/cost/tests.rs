@@ -76,6 +76,8 @@ fn an_ensemble_is_its_members_and_broken_queries_cost_less() {
     let all = search(trial, &trial.method, sizes(128, 1), &Course::to_the_end());
     assert_eq!((all.gradient, all.forward), (3.0 * 101.0 * 8.0, 1000.0 * 8.0 + 8.0));
     assert_eq!((all.ranked, all.rankings), (1303.0 * 128.0, 1303.0));
+    // The Square attack alone looks at the loss outside of the graph.
+    assert_eq!(all.compared, 1000.0 * 128.0);
     let course = Course { begun: 1.0, alive: vec![1.0, 0.25], tail: 0.5 };
     let few = search(trial, &trial.method, sizes(128, 1), &course);
     assert!(few.in_passes() < 0.3 * all.in_passes() && few.ranked < 0.1 * all.ranked, "{few:?}");

@@ -17,6 +17,8 @@ pub struct Work {
     pub gradient: f64,
     /// Images that a walk outside of the graph moves, each time counted.
     pub moved: f64,
+    /// Images whose loss compares them with the whole gallery, outside of the graph.
+    pub compared: f64,
     /// Queries that are ranked against the gallery while they are searched for.
     pub ranked: f64,
     /// How often some of them are.
@@ -45,6 +47,7 @@ impl Add for Work {
             step: self.step + other.step,
             gradient: self.gradient + other.gradient,
             moved: self.moved + other.moved,
+            compared: self.compared + other.compared,
             ranked: self.ranked + other.ranked,
             rankings: self.rankings + other.rankings,
             answers: self.answers + other.answers,
