@@ -28,6 +28,7 @@ const IDLE_QUERIES: usize = 256;
 const IDLE_WALKS: usize = 64;
 const IDLE_STEPS: usize = 4;
 const IDLE_LOOKS: usize = 64;
+const IDLE_SURVIVORS: usize = 4;
 
 /// Seconds of each unit of [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -210,10 +211,10 @@ fn price_answers(scene: &Scene<'_>, dim: usize, batch: usize, prices: &mut Price
     let (still, _) = trial(&shift, Some(&noise), IDLE_WALKS)?;
     let (moved, count) = trial(&shift, Some(&walk), IDLE_WALKS)?;
     prices.moved = (moved - still).max(0.0) / (count.max(1) * IDLE_STEPS) as f64;
-    // One image, as at the end of a search that few queries survive.
-    let (blind, _) = trial(&shift, Some(&square), 1)?;
-    let (compared, _) = trial(&misrank, Some(&square), 1)?;
-    prices.compared = (compared - blind).max(0.0) / IDLE_LOOKS as f64;
+    // A few images, as at the end of a search that few queries survive.
+    let (blind, count) = trial(&shift, Some(&square), IDLE_SURVIVORS)?;
+    let (compared, _) = trial(&misrank, Some(&square), IDLE_SURVIVORS)?;
+    prices.compared = (compared - blind).max(0.0) / (count.max(1) * IDLE_LOOKS) as f64;
     let gallery_labels = images.labels_of(gallery);
     let rank = |count: usize| {
         let rows: Vec<usize> = (0..count).collect();
