@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ers;
 use super::material::Material;
 use super::summary::{Condition, Summary};
 use super::words::{percent, ratio};
@@ -64,6 +65,7 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
     if let Some(column) = strongest {
         out.extend(stronger(summary, hero, column));
     }
+    out.extend(ers::sentence(material.run, summary));
     out.extend(columns.iter().find_map(|c| paired(*c)).map(how_compared));
     out
 }

@@ -18,6 +18,21 @@ pub fn tables(run: &Run, summary: &Summary) -> Vec<Table> {
     columns.filter_map(|column| table(run, summary, column)).collect()
 }
 
+/// ERS of every model under the first entry that asks for it, the best first.
+pub fn sentence(run: &Run, summary: &Summary) -> Option<String> {
+    let column = (0..summary.conditions.len()).find(|column| summary.conditions[*column].goal == GOAL)?;
+    let condition = &summary.conditions[column];
+    let of = |model: &str| {
+        let own = run.measurements.iter().filter(|m| m.error.is_none() && m.model == model && condition.matches(m));
+        seed_mean(&own.collect::<Vec<_>>(), Metric::Ers.about().range, |m| figure(m, Metric::Ers))
+    };
+    let mut found: Vec<(&str, f64)> =
+        summary.models.iter().filter_map(|m| Some((m.model.as_str(), of(&m.model)?.value))).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let list: Vec<String> = found.iter().map(|(model, ers)| format!("{ers:.1} for {model}")).collect();
+    (!list.is_empty()).then(|| format!("Ranking robustness, ERS of 100 ({}): {}.", condition.label(), list.join(", ")))
+}
+
 fn table(run: &Run, summary: &Summary, column: usize) -> Option<Table> {
     let metrics: Vec<Metric> = std::iter::once(Metric::Ers).chain(SCORES).collect();
     let condition = &summary.conditions[column];
@@ -88,6 +103,9 @@ mod tests {
         assert_eq!((found[0].head[1].as_str(), found[0].head[6].as_str()), ("ers ↑", "tma ↓"));
         let second: Vec<&str> = found[0].rows[1].iter().map(|cell| cell.text.as_str()).collect();
         assert_eq!((second[0], second[1], second[6], second[2]), (models[1].as_str(), "31.125", "0.500", "–"));
+        let sentence =
+            format!("Ranking robustness, ERS of 100 (all-ten): 31.1 for {}, 30.1 for {}.", models[1], models[0]);
+        assert_eq!(super::sentence(&run, &summary), Some(sentence));
         let heads = crate::report::table::headline(&summary).head;
         assert!(!heads.iter().any(|head| head.contains("all-ten")), "{heads:?}");
     }
