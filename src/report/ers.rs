@@ -103,8 +103,9 @@ mod tests {
         assert_eq!((found[0].head[1].as_str(), found[0].head[6].as_str()), ("ers ↑", "tma ↓"));
         let second: Vec<&str> = found[0].rows[1].iter().map(|cell| cell.text.as_str()).collect();
         assert_eq!((second[0], second[1], second[6], second[2]), (models[1].as_str(), "31.125", "0.500", "–"));
-        let sentence =
-            format!("Ranking robustness, ERS of 100 (all-ten): 31.1 for {}, 30.1 for {}.", models[1], models[0]);
+        let best_first: Vec<String> =
+            models.iter().enumerate().rev().map(|(place, model)| format!("{}.1 for {model}", 30 + place)).collect();
+        let sentence = format!("Ranking robustness, ERS of 100 (all-ten): {}.", best_first.join(", "));
         assert_eq!(super::sentence(&run, &summary), Some(sentence));
         let heads = crate::report::table::headline(&summary).head;
         assert!(!heads.iter().any(|head| head.contains("all-ten")), "{heads:?}");
