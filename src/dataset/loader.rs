@@ -35,6 +35,17 @@ pub enum LoaderError {
         /// Images in the set.
         images: usize,
     },
+    /// More numbers than a batch may have.
+    #[error(
+        "a batch of {images} images of {size} × {size} pixels is {} numbers, at most {MOST_ENTRIES}; take a smaller batch_size or image_size",
+        images * 3 * size * size
+    )]
+    Large {
+        /// Images of the batch.
+        images: usize,
+        /// Height and width.
+        size: usize,
+    },
     /// Crops are to be cut from files, and the set has none.
     #[error("from = \"file\": the data set `{dataset}` is not made of picture files; leave `from` out")]
     NoFiles {
@@ -45,6 +56,9 @@ pub enum LoaderError {
     #[error(transparent)]
     Picture(#[from] DatasetError),
 }
+
+/// Most numbers of one batch: 2 GiB of f32. An allocation that fails ends the process and tells nobody why.
+const MOST_ENTRIES: usize = 1 << 29;
 
 /// A batch, `[n, 3, size, size]` in `[0, 1]`, and its labels.
 type Batch = (Images, Vec<u32>);
@@ -58,9 +72,12 @@ impl Loader {
     /// The batches of one epoch, in order. Dropping the iterator stops the workers.
     ///
     /// # Errors
-    /// [`LoaderError`] if an index is out of range.
+    /// [`LoaderError`] if an index is out of range or a batch too large.
     pub fn epoch(&self, epoch: u64, batches: Vec<Vec<usize>>) -> Result<Batches, LoaderError> {
-        let images = self.set.len();
+        let (images, size) = (self.set.len(), self.set.size);
+        if let Some(large) = batches.iter().map(Vec::len).find(|count| count * 3 * size * size > MOST_ENTRIES) {
+            return Err(LoaderError::Large { images: large, size });
+        }
         for (batch, indices) in batches.iter().enumerate() {
             if let Some(&index) = indices.iter().find(|&&index| index >= images) {
                 return Err(LoaderError::Index { batch, index, images });
@@ -268,6 +285,11 @@ mod tests {
         assert_eq!(loader.epoch(0, vec![]).unwrap().count(), 0);
         let error = loader.epoch(0, vec![vec![0], vec![99]]).unwrap_err();
         assert_eq!(error.to_string(), "batch 1 asks for image 99 of 24");
+        let size = set().size;
+        let most = MOST_ENTRIES / (3 * size * size);
+        assert!(loader.epoch(0, vec![vec![99; most]]).unwrap_err().to_string().contains("image 99"));
+        let error = loader.epoch(0, vec![vec![0], vec![0; most + 1]]).unwrap_err().to_string();
+        assert!(error.contains("take a smaller batch_size"), "{error}");
         let files = AugmentationSpec::RandomResizedCropFlip { from: CropFrom::File };
         let error = Loader::new(set(), files, 0, 1, 1).epoch(0, batches()).unwrap_err().to_string();
         assert!(error.contains("not made of picture files"), "{error}");

@@ -279,6 +279,9 @@ fn expected_metric_problems(suite: &SuiteWire, expectation: &Expectation, metric
     problems
 }
 
+/// Most images of a training batch.
+const MOST_IMAGES: usize = 65_536;
+
 /// Every mistake of a recipe, in file order. Empty if there is none.
 pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
     let mut problems = Vec::new();
@@ -298,6 +301,9 @@ pub fn recipe_problems(recipe: &Recipe) -> Vec<String> {
             "batch_size = {} with per_class = {}: a batch needs at least two classes of at least two images, and a whole number of classes",
             recipe.batch_size, recipe.per_class
         ));
+    }
+    if recipe.batch_size > MOST_IMAGES {
+        problems.push(format!("batch_size = {} is above {MOST_IMAGES} images", recipe.batch_size));
     }
     optimizer_problems(recipe, &mut problems);
     problems.extend(recipe.loss.problems());

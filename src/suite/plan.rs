@@ -104,7 +104,29 @@ impl Plan {
                 Ok(PlannedModel { id: model.id.clone(), source, seeds })
             })
             .collect::<Result<Vec<_>, SuiteError>>()?;
-        Ok(Self { name: suite_name(suite_path), suite, models: planned })
+        let plan = Self { name: suite_name(suite_path), suite, models: planned };
+        let problems = plan.attacks_without_trial();
+        if !problems.is_empty() {
+            return Err(SuiteError::Problems { path: suite_path.into(), problems });
+        }
+        Ok(plan)
+    }
+
+    /// Attacks on or by branches that no model of the suite has: nothing would be measured, and nothing would say so.
+    fn attacks_without_trial(&self) -> Vec<String> {
+        let has = |branch: &Branch| self.models.iter().any(|model| model.branches().contains(branch));
+        let lost = self.suite.attacks.iter().filter(|a| !has(&a.answered_by) || !a.crafted_on.iter().any(has));
+        lost.map(|attack| {
+            let crafted: Vec<String> = attack.crafted_on.iter().map(ToString::to_string).collect();
+            format!(
+                "attack `{}` is crafted on {} and answered by {}: no model of this suite has that branch; a foreign file and \
+                 a model of one norm have `main` alone",
+                attack.name,
+                crafted.join(", "),
+                attack.answered_by
+            )
+        })
+        .collect()
     }
 
     /// Of everything that can change a number: the suite without its prose, and the models.

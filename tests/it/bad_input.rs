@@ -53,6 +53,27 @@ fn an_unknown_key_is_shown_with_its_line() {
 }
 
 #[test]
+fn an_attack_on_a_branch_that_no_model_has_is_refused() {
+    let on = |line: &str| SUITE.replace("side = \"query\"", &format!("side = \"query\"\n{line}"));
+    refuses(&on("crafted_on = [\"aux1\"]"), &["single-target", "crafted on aux1", "no model of this suite"]);
+    refuses(&on("answered_by = \"aux2\""), &["answered by aux2", "no model of this suite"]);
+    // One model that has it is enough.
+    let both = on("crafted_on = [\"aux1\"]").replace("[[attack]]", "[[model]]\nid = \"smoke-mdprop\"\n[[attack]]");
+    let folder = tempfile::tempdir().unwrap();
+    plan(folder.path(), &both).assert().success().stdout(contains("crafted on aux1"));
+}
+
+#[test]
+fn a_batch_that_no_memory_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/smoke-standard.toml");
+    let recipe = std::fs::read_to_string(recipe).unwrap().replace("batch_size = 32", "batch_size = 100000000");
+    std::fs::write(folder.path().join("smoke-standard.toml"), recipe).unwrap();
+    let mut command = plan(folder.path(), SUITE);
+    command.arg("--models").arg(folder.path()).assert().code(2).stderr(contains("batch_size = 100000000 is above"));
+}
+
+#[test]
 fn an_unknown_key_at_the_top_is_refused() {
     refuses(&SUITE.replace("schema = 1", "schema = 1\nsede = 3"), &["sede", "seed"]);
 }
