@@ -7,7 +7,7 @@ use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 
 use crate::pipeline::finished;
-use crate::program;
+use crate::{program, theirs};
 
 const SUITE: &str = r#"
 schema = 1
@@ -39,16 +39,8 @@ fn trained() -> PathBuf {
 }
 
 fn run(folder: &Path, onnx: &Path, more: &str) -> assert_cmd::assert::Assert {
-    std::fs::create_dir_all(folder.join("models")).unwrap();
-    let card = format!("schema = 1\nabout = \"by mail\"\nonnx = {:?}\n{more}", onnx.display().to_string());
-    std::fs::write(folder.join("models/theirs.toml"), card).unwrap();
-    std::fs::write(folder.join("suite.toml"), SUITE).unwrap();
-    let mut command = program();
-    command.arg("run").arg(folder.join("suite.toml")).arg("--quiet");
-    for (flag, name) in [("--out", "run"), ("--artifacts", "artifacts"), ("--data", "data"), ("--models", "models")] {
-        command.arg(flag).arg(folder.join(name));
-    }
-    command.assert()
+    theirs::write(folder, SUITE, onnx, more);
+    theirs::run(folder).assert()
 }
 
 fn rows(folder: &Path) -> Vec<Measurement> {

@@ -10,7 +10,7 @@ use mdprop::onnx::proto::{
 };
 use mdprop::onnx::{Dim, encode};
 
-use crate::program;
+use crate::theirs;
 
 const SUITE: &str = r#"
 schema = 1
@@ -234,23 +234,10 @@ fn signatures() -> Vec<Case> {
     ]
 }
 
-fn run(folder: &Path) -> assert_cmd::Command {
-    let mut command = program();
-    command.arg("run").arg(folder.join("suite.toml")).arg("--quiet");
-    for (flag, name) in [("--out", "run"), ("--artifacts", "artifacts"), ("--data", "data"), ("--models", "models")] {
-        command.arg(flag).arg(folder.join(name));
-    }
-    command
-}
-
 /// A folder with a suite of one model, whose file is still missing.
 fn prepared() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("models")).unwrap();
-    let onnx = folder.path().join("theirs.onnx");
-    let card = format!("schema = 1\nabout = \"by mail\"\nonnx = {:?}\n", onnx.display().to_string());
-    std::fs::write(folder.path().join("models/theirs.toml"), card).unwrap();
-    std::fs::write(folder.path().join("suite.toml"), SUITE).unwrap();
+    theirs::write(folder.path(), SUITE, &folder.path().join("theirs.onnx"), "");
     folder
 }
 
@@ -259,7 +246,7 @@ fn refused(cases: Vec<Case>) {
     let mut wrong = vec![];
     for (what, bytes, wanted) in cases {
         std::fs::write(folder.path().join("theirs.onnx"), bytes).unwrap();
-        let output = run(folder.path()).timeout(std::time::Duration::from_secs(60)).output().unwrap();
+        let output = theirs::run(folder.path()).timeout(std::time::Duration::from_secs(60)).output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         let right = output.status.code() == Some(2)
             && message.contains("theirs")
@@ -274,7 +261,7 @@ fn refused(cases: Vec<Case>) {
 
 /// Runs to the end; a net of one random convolution may fail the checks of soundness, which is code 3.
 fn measured(folder: &Path) {
-    let output = run(folder).output().unwrap();
+    let output = theirs::run(folder).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {message}", output.status.code());
 }
@@ -308,7 +295,7 @@ fn weights_behind_a_link_out_of_the_folder_are_refused() {
     std::fs::write(elsewhere.path().join("secret"), vec![0; 432]).unwrap();
     std::os::unix::fs::symlink(elsewhere.path().join("secret"), folder.path().join("weights.bin")).unwrap();
     std::fs::write(folder.path().join("theirs.onnx"), outside("weights.bin", 432)).unwrap();
-    let output = run(folder.path()).output().unwrap();
+    let output = theirs::run(folder.path()).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("weights.bin") && message.contains("outside the model's folder"), "{message}");

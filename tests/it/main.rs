@@ -29,6 +29,7 @@ mod soundness;
 mod strength;
 mod suite_format;
 mod survivors;
+mod theirs;
 #[cfg(feature = "train")]
 mod tutorial;
 mod verify;

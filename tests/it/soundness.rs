@@ -1,15 +1,13 @@
 //! Models whose numbers cannot be believed, from the file to the exit code: a run ends with 3 and says which check failed,
 //! what should hold and what to do. The same model without the fault ends with 0.
 
-use std::path::Path;
-
 use mdprop::onnx::proto::{AttributeProto, ModelProto, data_type};
-use mdprop::onnx::{Dim, GraphBuilder, read, write_atomic};
+use mdprop::onnx::{Dim, GraphBuilder, write_atomic};
 use mdprop::record::{Run, folder};
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 
-use crate::program;
+use crate::theirs::{self, reference};
 
 /// `CHECKS` is what the suite says of checks.
 const SUITE: &str = r#"
@@ -36,27 +34,12 @@ goal.single-target = {}
 method.pgd = { epsilon = "8/255", steps = 20 }
 "#;
 
-fn reference() -> ModelProto {
-    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/reference/glyph-encoder.onnx")).unwrap()
-}
-
 /// The reference encoder behind nodes that `front` makes of the image.
 fn behind(front: impl Fn(&mut GraphBuilder, &str) -> String) -> ModelProto {
-    let before = reference().graph.unwrap().node.len();
-    let mut b = GraphBuilder::extend(reference());
-    let image = b.input("image", data_type::FLOAT, &[Dim::Symbol("n".into()), 3.into(), 32.into(), 32.into()]);
-    let seen = front(&mut b, &image);
-    b.push("Identity", &[&seen], &["pixels"], vec![]);
-    let mut model = b.finish();
-    let graph = model.graph.as_mut().unwrap();
-    let added = graph.node.len() - before;
-    graph.node.rotate_right(added);
-    graph.input.retain(|v| v.name == "image");
-    model.metadata_props.clear();
-    model
+    theirs::behind(&[Dim::Symbol("n".into()), 3.into(), 32.into(), 32.into()], front)
 }
 
-/// Its embedding in steps of a tenth: where rounding is passed straight through, the gradient is not the slope of the loss,
+/// The reference's embedding in steps of a tenth: where rounding is passed straight through, the gradient is not the slope of the loss,
 /// which is flat but for its jumps.
 fn quantised() -> ModelProto {
     let mut b = GraphBuilder::extend(reference());
@@ -88,18 +71,11 @@ fn dice(b: &mut GraphBuilder, image: &str) -> String {
 /// Runs the suite on a model; `card` are further lines of its card.
 fn run(model: &ModelProto, (checks, card): (&str, &str)) -> (assert_cmd::assert::Assert, Run) {
     let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::create_dir_all(at("models")).unwrap();
-    write_atomic(&at("encoder.onnx"), model).unwrap();
-    let card = format!("schema = 1\nabout = \"a\"\nonnx = \"{}\"\n{card}", at("encoder.onnx").display());
-    std::fs::write(at("models/theirs.toml"), card).unwrap();
-    std::fs::write(at("suite.toml"), SUITE.replace("CHECKS", checks)).unwrap();
-    let mut command = program();
-    command.arg("run").arg(at("suite.toml")).args(["--quiet", "--threads", "2"]);
-    for (flag, name) in [("--out", "run"), ("--artifacts", "artifacts"), ("--data", "data"), ("--models", "models")] {
-        command.arg(flag).arg(at(name));
-    }
-    (command.assert(), folder::read(&at("run")).unwrap())
+    let onnx = folder.path().join("encoder.onnx");
+    write_atomic(&onnx, model).unwrap();
+    theirs::write(folder.path(), &SUITE.replace("CHECKS", checks), &onnx, card);
+    let assert = theirs::run(folder.path()).args(["--threads", "2"]).assert();
+    (assert, folder::read(&folder.path().join("run")).unwrap())
 }
 
 /// Names of the checks that failed on the attacked row.

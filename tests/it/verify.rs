@@ -3,21 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use mdprop::onnx::proto::{AttributeProto, ModelProto, data_type};
-use mdprop::onnx::{Dim, GraphBuilder, read, write_atomic};
+use mdprop::onnx::{Dim, GraphBuilder, write_atomic};
 use mdprop::record::{Measurement, folder};
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 
 use crate::program;
+use crate::theirs::{self, reference};
 
 const FLOAT: i32 = data_type::FLOAT;
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn reference() -> ModelProto {
-    read(&repository().join("models/reference/glyph-encoder.onnx")).unwrap()
 }
 
 fn dims(text: &str) -> Vec<Dim> {
@@ -36,21 +33,13 @@ fn saved(folder: &Path, model: &ModelProto) -> PathBuf {
 
 /// The reference behind nodes that undo a card: it takes bytes-like numbers, channels last, blue first.
 fn as_opencv_would_feed_it() -> ModelProto {
-    let before = reference().graph.unwrap().node.len();
-    let mut b = GraphBuilder::extend(reference());
-    let image = b.input("image", FLOAT, &dims("n 32 32 3"));
-    let scale = b.scalar(255.0);
-    let unit = b.node("Div", &[&image, &scale], vec![]);
-    let first = b.node("Transpose", &[&unit], vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
-    let reverse = b.constant("reverse", &[3, 3, 1, 1], &[0., 0., 1., 0., 1., 0., 1., 0., 0.]);
-    b.push("Conv", &[&first, &reverse], &["pixels"], vec![]);
-    let mut model = b.finish();
-    let graph = model.graph.as_mut().unwrap();
-    let added = graph.node.len() - before;
-    graph.node.rotate_right(added);
-    graph.input.retain(|v| v.name == "image");
-    model.metadata_props.clear();
-    model
+    theirs::behind(&dims("n 32 32 3"), |b, image| {
+        let scale = b.scalar(255.0);
+        let unit = b.node("Div", &[image, &scale], vec![]);
+        let first = b.node("Transpose", &[&unit], vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
+        let reverse = b.constant("reverse", &[3, 3, 1, 1], &[0., 0., 1., 0., 1., 0., 1., 0., 0.]);
+        b.node("Conv", &[&first, &reverse], vec![])
+    })
 }
 
 /// A small net whose tail is the caller's: `tail` gets `[n, 8]` and names the output.
