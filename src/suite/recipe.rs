@@ -416,6 +416,26 @@ impl Norms {
     }
 }
 
+/// What feature maps of training are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    Float32,
+    /// Convolutions and what lies between them in bfloat16, of steps and of their attacks; parameters, gradients of
+    /// parameters, running statistics, embeddings, loss and optimizer in float32. The epoch is chosen, and the model
+    /// exported, in float32. Micikevicius et al. 2018, arXiv:1710.03740, without its loss scale, which bfloat16's range of
+    /// exponents makes needless (Kalamkar et al. 2019, arXiv:1905.12322).
+    Bf16Mixed,
+}
+
+impl Precision {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A recipe file, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -439,6 +459,9 @@ pub struct Recipe {
     /// Which statistics batch norm uses in training.
     #[serde(default, skip_serializing_if = "Norms::is_default")]
     pub norms: Norms,
+    /// What training computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Pretrained weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PretrainedSpec>,

@@ -25,7 +25,7 @@ use crate::network::{Network, NetworkError, build};
 use crate::progress::{Cancel, Cancelled, Observer};
 use crate::record::TrainingPoint;
 use crate::rng;
-use crate::suite::recipe::{Quirks, Recipe, Selection};
+use crate::suite::recipe::{Precision, Quirks, Recipe, Selection};
 
 /// Batches prepared ahead of the step that needs them.
 const PREFETCH: usize = 4;
@@ -211,7 +211,12 @@ impl<'a> Training<'a> {
     fn begin(job: &'a TrainJob<'a>, sampler: Sampler) -> Result<Self, TrainError> {
         let recipe = job.recipe;
         let network = build(&recipe.backbone, recipe.embedding_dim, recipe.method.auxiliary_branches())?;
+        // Said here in its own words, not by libtorch in the first step.
+        network.output_shapes(job.images.size, job.images.size)?;
         let mut model = Model::new(&network, job.seed, job.device)?;
+        if recipe.precision == Precision::Bf16Mixed && job.device == Device::Cpu && !computes_bfloat16() {
+            job.observer.note("this processor has no bfloat16 arithmetic: precision = \"float32\" is faster here");
+        }
         let Quirks { selection, auxiliary_start, .. } = Quirks::resolve(recipe.preset, &recipe.quirks);
         match (job.start, &recipe.weights) {
             (Some(start), _) => model.load_weights(start)?,
@@ -369,6 +374,14 @@ impl<'a> Training<'a> {
     fn source(&self, image: usize) -> String {
         self.job.images.sources.get(image).cloned().unwrap_or_else(|| format!("#{image}"))
     }
+}
+
+/// Whether the processor multiplies bfloat16 itself; libtorch imitates it elsewhere.
+fn computes_bfloat16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true; // not known
 }
 
 /// A batch on the device, `[n, 3, h, w]`.

@@ -17,6 +17,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::network::weights::{self, Weights};
 use crate::network::{Network, Op, ParameterSpec};
 use crate::suite::attack::Branch;
+use crate::suite::recipe::Precision;
 
 use first_values::first_values;
 pub use inference::Inference;
@@ -98,6 +99,8 @@ pub struct Model {
     steps: Vec<Step>,
     mean: Tensor,
     std: Tensor,
+    /// What training passes and [`Model::inference`] compute feature maps in.
+    precision: Precision,
 }
 
 impl Model {
@@ -144,7 +147,25 @@ impl Model {
         let channel = |v: &[f32; 3]| Tensor::f_from_slice(v)?.f_view([1, 3, 1, 1])?.f_to_device(device);
         let (mean, std) = (channel(&network.mean)?, channel(&network.std)?);
         let steps = steps(network, &specs);
-        Ok(Self { network: network.clone(), device, specs, flat, tensors, steps, mean, std })
+        Ok(Self {
+            network: network.clone(),
+            device,
+            specs,
+            flat,
+            tensors,
+            steps,
+            mean,
+            std,
+            precision: Precision::Float32,
+        })
+    }
+
+    /// The same model, whose training passes and [`Model::inference`] compute feature maps in `precision`. Parameters,
+    /// running statistics, the head and gradients stay float32, and so does [`Pass::Eval`], which judges a model by what
+    /// its exported file will answer.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The network it interprets.
@@ -199,7 +220,10 @@ impl Model {
     /// `features` is filled with the last feature map if it is not `None`.
     fn run(&self, normalized: &Tensor, pass: Pass<'_>, features: &mut Option<Tensor>) -> Result<Tensor, TchError> {
         match pass {
-            Pass::Eval(branch) => self.interpret(normalized, Norms::Inside(&self.inference(branch)?), features),
+            Pass::Eval(branch) => {
+                let judged = self.prepared(branch, Kind::Float)?;
+                self.interpret(normalized, Norms::Inside(&judged), features)
+            }
             Pass::Train(slices) | Pass::Frozen(slices) => {
                 self.check_slices(normalized, slices)?;
                 let train = matches!(pass, Pass::Train(_));
@@ -214,6 +238,10 @@ impl Model {
         norms: Norms<'_>,
         features: &mut Option<Tensor>,
     ) -> Result<Tensor, TchError> {
+        let kind = match norms {
+            Norms::Own { .. } => self.kind(),
+            Norms::Inside(inference) => inference.kind,
+        };
         let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
         for (i, node) in self.network.nodes.iter().enumerate() {
             // The last user takes a value, so that a pass without gradients keeps no activation it will not read again.
@@ -224,12 +252,19 @@ impl Model {
             let mut operand = || operands.next().flatten().ok_or_else(|| TchError::Shape(node.name.clone()));
             let own = &self.tensors[self.steps[i].parameters.clone()];
             let output = match node.op {
-                Op::Input => self.lay_out(normalized)?,
+                Op::Input => self.lay_out(normalized, kind)?,
                 Op::Conv { stride, padding, bias, .. } => {
                     let [stride, padding] = [stride, padding].map(|v| [v as i64; 2]);
+                    let cast;
                     let (weight, bias) = match norms {
                         Norms::Inside(inference) => inference.kernel(i)?,
-                        Norms::Own { .. } => (&own[0], bias.then(|| &own[1])),
+                        Norms::Own { .. } => {
+                            cast = own[..1 + usize::from(bias)]
+                                .iter()
+                                .map(|t| t.f_to_kind(kind))
+                                .collect::<Result<Vec<_>, _>>()?;
+                            (&cast[0], cast.get(1))
+                        }
                     };
                     operand()?.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?
                 }
@@ -257,11 +292,11 @@ impl Model {
                 Op::GlobalAveragePool => {
                     let map = operand()?;
                     if let Some(features) = features {
-                        *features = map.shallow_clone();
+                        *features = map.f_to_kind(Kind::Float)?;
                     }
                     map.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?
                 }
-                Op::Linear { .. } => operand()?.f_linear(&own[0], Some(&own[1]))?,
+                Op::Linear { .. } => operand()?.f_to_kind(Kind::Float)?.f_linear(&own[0], Some(&own[1]))?,
                 Op::Normalize => {
                     let x = operand()?;
                     let length = x.f_norm_scalaropt_dim(2, [-1].as_slice(), true)?.f_clamp_min(1e-12)?;
@@ -290,12 +325,23 @@ impl Model {
         }
     }
 
+    /// What feature maps are in where the recipe's precision counts.
+    fn kind(&self) -> Kind {
+        match self.precision {
+            Precision::Float32 => Kind::Float,
+            Precision::Bf16Mixed => Kind::BFloat16,
+        }
+    }
+
     /// Channels last on the CPU, where the layout propagates: a training step of a small convnet takes 0.7 of the time,
-    /// one of ResNet-18 the same. Kernels of a GPU prefer channel planes in full precision.
-    fn lay_out(&self, maps: &Tensor) -> Result<Tensor, TchError> {
-        match self.device {
-            Device::Cpu => maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2]),
-            _ => Ok(maps.shallow_clone()),
+    /// one of ResNet-18 the same. Kernels of a GPU prefer channel planes in full precision, and channels last in half.
+    fn lay_out(&self, maps: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+        let maps = maps.f_to_kind(kind)?;
+        match (self.device, kind) {
+            (Device::Cpu, _) | (_, Kind::BFloat16) => {
+                maps.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
+            }
+            _ => Ok(maps),
         }
     }
 

@@ -67,6 +67,7 @@ impl Trainer {
     /// [`TrainError::Attack`] if the method needs an attack and the recipe has none, or one of no step;
     /// [`TrainError::TripletLoss`] if it needs a triplet loss and the recipe has another.
     pub fn new(recipe: &Recipe, model: Model, labels: &[u32], seed: u64) -> Result<Self, TrainError> {
+        let model = model.with_precision(recipe.precision);
         let groups = groups(&recipe.method);
         let defence = Defence::of(recipe);
         if recipe.method.wants_triplets() && defence.is_none() {

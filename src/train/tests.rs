@@ -8,7 +8,7 @@ use super::fixture::{image_set, recipe};
 use super::*;
 use crate::dataset::ImageSet;
 use crate::progress::{Cancel, Observer, Silent};
-use crate::suite::recipe::{Preset, Recipe, Selection};
+use crate::suite::recipe::{Precision, Preset, Recipe, Selection};
 
 fn job<'a>(recipe: &'a Recipe, images: &'a ImageSet, folder: &'a Path, cancel: &'a Cancel) -> TrainJob<'a> {
     TrainJob {
@@ -45,8 +45,13 @@ impl Observer for StopAfter {
 
 #[test]
 fn a_stopped_training_continues_to_the_same_bits() {
-    for method in ["standard = {}", "mdprop = { branches = [{ targets = 1 }, { targets = 2 }] }"] {
-        let recipe = recipe(method);
+    let mut weights = vec![];
+    for (method, precision) in [
+        ("standard = {}", Precision::Float32),
+        ("mdprop = { branches = [{ targets = 1 }, { targets = 2 }] }", Precision::Float32),
+        ("mdprop = { branches = [{ targets = 1 }, { targets = 2 }] }", Precision::Bf16Mixed),
+    ] {
+        let recipe = Recipe { precision, ..recipe(method) };
         let images = image_set();
         let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let uninterrupted = run(&recipe, whole.path());
@@ -57,7 +62,9 @@ fn a_stopped_training_continues_to_the_same_bits() {
         assert!(matches!(stop, Err(TrainError::Cancelled(_))), "{stop:?}");
         assert_eq!(run(&recipe, stopped.path()), uninterrupted, "{method}");
         assert_eq!(uninterrupted.curve.len(), 3);
+        weights.push(uninterrupted.weights.digest());
     }
+    assert_ne!(weights[1], weights[2], "the precision changes the numbers");
 }
 
 #[test]
@@ -175,6 +182,15 @@ fn selection_follows_the_preset_and_needs_images() {
     images.split.validation.truncate(1);
     let refused = train(&job(&recipe, &images, folder.path(), &Cancel::default())).unwrap_err().to_string();
     assert!(refused.contains("has no validation image"), "{refused}");
+}
+
+#[test]
+fn a_backbone_too_deep_for_the_images_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe("standard = {}");
+    recipe.backbone = crate::suite::recipe::BackboneSpec::Convnet { widths: vec![4; 5] };
+    let refused = train(&job(&recipe, &image_set(), folder.path(), &Cancel::default())).unwrap_err().to_string();
+    assert!(refused.contains("8x8 pixels has shrunk") && refused.contains("fewer blocks"), "{refused}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Passes by running statistics, as many as one likes for one preparation.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::norms::fold;
 use super::{Model, Norms};
@@ -19,6 +19,8 @@ type Kernel = (Tensor, Option<Tensor>);
 pub struct Inference<'a> {
     model: &'a Model,
     pub(super) branch: Branch,
+    /// What feature maps are in.
+    pub(super) kind: Kind,
     /// One per node that is a convolution.
     kernels: Vec<Option<Kernel>>,
 }
@@ -29,14 +31,19 @@ impl Model {
     /// # Errors
     /// libtorch's own; a branch that does not exist.
     pub fn inference(&self, branch: Branch) -> Result<Inference<'_>, TchError> {
+        self.prepared(branch, self.kind())
+    }
+
+    /// [`Model::inference`] with feature maps in `kind`.
+    pub(super) fn prepared(&self, branch: Branch, kind: Kind) -> Result<Inference<'_>, TchError> {
         self.check_branch(branch)?;
         let nodes = 0..self.network.nodes.len();
-        let kernels = tch::no_grad(|| nodes.map(|i| self.kernel(i, branch)).collect::<Result<_, TchError>>())?;
-        Ok(Inference { model: self, branch, kernels })
+        let kernels = tch::no_grad(|| nodes.map(|i| self.kernel(i, branch, kind)).collect::<Result<_, TchError>>())?;
+        Ok(Inference { model: self, branch, kind, kernels })
     }
 
     /// What convolution `i` computes with; absent for another node.
-    fn kernel(&self, i: usize, branch: Branch) -> Result<Option<Kernel>, TchError> {
+    fn kernel(&self, i: usize, branch: Branch, kind: Kind) -> Result<Option<Kernel>, TchError> {
         let Op::Conv { bias, .. } = self.network.nodes[i].op else { return Ok(None) };
         let own = &self.tensors[self.steps[i].parameters.clone()];
         let bias = bias.then(|| &own[1]);
@@ -49,7 +56,8 @@ impl Model {
             }
             _ => (own[0].detach(), bias.map(Tensor::detach)),
         };
-        Ok(Some((self.lay_out(&weight)?, bias)))
+        let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+        Ok(Some((self.lay_out(&weight, kind)?, bias)))
     }
 }
 

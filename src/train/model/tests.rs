@@ -65,31 +65,79 @@ const SLICES: [Slice; 3] = [
     Slice { branch: Branch::Aux(2), count: 2 },
 ];
 
+/// Embeddings, running statistics and gradients of a training pass of three branches, as a fixture has them.
+fn mixed_pass(precision: Precision) -> MixFixture {
+    let model = with_formula(&convnet(&[4, 6], 5, 2)).with_precision(precision);
+    let embedding = model.forward(&model.normalize(&pixels([8, 3, 12, 12])), Pass::Train(&SLICES));
+    let factors = Tensor::from_slice(&formula::tensor("loss.bias", &[8, 5])).view([8, 5]);
+    let gradient = model.gradient(&(&embedding * factors).sum(Kind::Float), None).unwrap().0;
+    let names = model.parameters().into_iter().map(|(name, _)| name.to_string());
+    MixFixture {
+        embedding: list(&embedding),
+        statistics: model.buffers().into_iter().map(|(name, t)| (name.to_string(), list(t))).collect(),
+        gradients: names.zip(gradient.iter().map(list)).collect(),
+    }
+}
+
+fn fixture(text: &str) -> MixFixture {
+    serde_json::from_str(text).unwrap()
+}
+
 #[test]
 fn a_mixed_training_pass_equals_pytorchs_batch_norms_per_slice() {
-    let fixture: MixFixture =
-        serde_json::from_str(include_str!("../../../tests/data/network/mix_batch_norm.json")).unwrap();
-    let model = with_formula(&convnet(&[4, 6], 5, 2));
-    let embedding = model.forward(&model.normalize(&pixels([8, 3, 12, 12])), Pass::Train(&SLICES));
-    assert!(largest_difference(&list(&embedding), &fixture.embedding) < 1e-5);
-
-    let buffers: BTreeMap<_, _> = model.buffers().into_iter().map(|(name, t)| (name.to_string(), list(t))).collect();
-    assert_eq!(buffers.len(), fixture.statistics.len());
-    for (name, wanted) in &fixture.statistics {
-        assert!(largest_difference(&buffers[name], wanted) < 1e-6, "{name}");
+    let wanted = fixture(include_str!("../../../tests/data/network/mix_batch_norm.json"));
+    let got = mixed_pass(Precision::Float32);
+    assert!(largest_difference(&got.embedding, &wanted.embedding) < 1e-5);
+    assert_eq!(got.statistics.len(), wanted.statistics.len());
+    for (name, wanted) in &wanted.statistics {
+        assert!(largest_difference(&got.statistics[name], wanted) < 1e-6, "{name}");
     }
-
-    let factors = Tensor::from_slice(&formula::tensor("loss.bias", &[8, 5])).view([8, 5]);
-    let gradient = list(&Tensor::cat(&model.gradient(&(embedding * factors).sum(Kind::Float), None).unwrap().0, 0));
-    let mut offset = 0;
-    for (name, leaf) in model.parameters() {
-        let count = leaf.numel();
-        let difference = largest_difference(&gradient[offset..offset + count], &fixture.gradients[name]);
+    assert_eq!(got.gradients.len(), wanted.gradients.len());
+    for (name, wanted) in &wanted.gradients {
+        let difference = largest_difference(&got.gradients[name], wanted);
         // Gradients are sums over up to 576 positions, about 0.1 each.
         assert!(difference < 2e-6, "{name}: {difference}");
-        offset += count;
     }
-    assert_eq!(offset, gradient.len());
+}
+
+/// Euclidean distance over the length of the second.
+fn relative(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let length = |v: &mut dyn Iterator<Item = f32>| v.map(|x| x * x).sum::<f32>().sqrt();
+    length(&mut a.iter().zip(b).map(|(x, y)| x - y)) / length(&mut b.iter().copied())
+}
+
+#[test]
+fn a_pass_in_bfloat16_equals_pytorchs_autocast() {
+    let wanted = fixture(include_str!("../../../tests/data/network/mix_batch_norm_bf16.json"));
+    let (got, single) = (mixed_pass(Precision::Bf16Mixed), mixed_pass(Precision::Float32));
+    // The same bits on a processor of the fixture's kind. Another one may add up in another order, which rounds a few
+    // entries to their neighbour: far less than what tells bfloat16 from float32.
+    let near = |name: &str, of: &dyn Fn(&MixFixture) -> Vec<f32>| {
+        let [ours, full] = [&got, &single].map(|pass| relative(&of(pass), &of(&wanted)));
+        assert!(ours < 0.3 * full, "{name}: {ours} from PyTorch's, float32 is {full}");
+    };
+    near("embedding", &|pass| pass.embedding.clone());
+    wanted.statistics.keys().for_each(|name| near(name, &|pass| pass.statistics[name].clone()));
+    wanted.gradients.keys().for_each(|name| near(name, &|pass| pass.gradients[name].clone()));
+}
+
+#[test]
+fn bfloat16_is_for_training_and_judged_is_the_full_precision() {
+    let (single, half) = [Precision::Float32, Precision::Bf16Mixed]
+        .map(|precision| with_formula(&convnet(&[4, 6], 5, 1)).with_precision(precision))
+        .into();
+    let input = single.normalize(&pixels([4, 3, 12, 12]));
+    let judged = |model: &Model| list(&model.forward(&input, Pass::Eval(Branch::Main)));
+    assert_eq!(judged(&single), judged(&half));
+    let attacked = |model: &Model| list(&model.inference(Branch::Main).unwrap().forward(&input).unwrap());
+    let (wanted, got) = (attacked(&single), attacked(&half));
+    let difference = relative(&got, &wanted);
+    assert!(difference > 1e-5 && difference < 1e-2, "{difference}");
+    let (_, features) =
+        half.forward_with_features(&input, Pass::Train(&[Slice { branch: Branch::Main, count: 4 }])).unwrap();
+    assert_eq!(features.kind(), Kind::Float);
+    assert!(half.parameters().into_iter().chain(half.buffers()).all(|(_, t)| t.kind() == Kind::Float));
 }
 
 #[test]

@@ -89,7 +89,9 @@ def load(net):
 
 
 def embed(x):
-    return F.normalize(net(x), dim=-1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=case["bf16"]):
+        answer = net(x)
+    return F.normalize(answer.float(), dim=-1)
 
 
 def attack(x, branch, count, targets, noise):

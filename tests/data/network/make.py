@@ -97,7 +97,8 @@ for depth, stride_in in ((18, "conv2"), (50, "conv2"), (50, "conv1")):
 (HERE / "resnet_forward.json").write_text(json.dumps(answers, indent=0) + "\n")
 
 
-# 3. One training pass of a convnet with two auxiliary branches, the batch split at every batch norm.
+# 3. One training pass of a convnet with two auxiliary branches, the batch split at every batch norm, in float32 and with the
+# feature maps under autocast.
 class MixNorm(nn.Module):
     def __init__(self, channels, sizes):
         super().__init__()
@@ -112,38 +113,45 @@ def name_of(block, branch, entry):
     return f"block{block}.bn.{entry}" if branch == 0 else f"block{block}.bn.aux{branch}.{entry}"
 
 
-sizes, widths, dim, batch, side = [4, 2, 2], [4, 6], 5, 8, 12
-convs, norms = nn.ModuleList(), nn.ModuleList()
-channels = 3
-for block, width in enumerate(widths, 1):
-    conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-    conv.weight.data = formula(f"block{block}.conv.weight", tuple(conv.weight.shape))
-    norm = MixNorm(width, sizes)
-    for branch, bn in enumerate(norm.sets):
-        for entry in ("weight", "bias", "running_mean", "running_var"):
-            getattr(bn, entry).data = formula(name_of(block, branch, entry), (width,))
-    convs.append(conv)
-    norms.append(norm)
-    channels = width
-head = nn.Linear(channels, dim)
-head.weight.data = formula("embed.weight", (dim, channels))
-head.bias.data = formula("embed.bias", (dim,))
-x = normalized(pixels((batch, 3, side, side)))
-for i, (conv, norm) in enumerate(zip(convs, norms)):
-    x = F.relu(norm(conv(x)))
-    if i + 1 < len(widths):
-        x = F.max_pool2d(x, 2)
-out = F.normalize(head(x.mean((2, 3))))
-loss = (out * formula("loss.bias", (batch, dim))).sum()
-loss.backward()
-fixture = {"embedding": floats(out), "statistics": {}, "gradients": {}}
-for block, (conv, norm) in enumerate(zip(convs, norms), 1):
-    fixture["gradients"][f"block{block}.conv.weight"] = floats(conv.weight.grad)
-    for branch, bn in enumerate(norm.sets):
-        for entry in ("running_mean", "running_var"):
-            fixture["statistics"][name_of(block, branch, entry)] = floats(getattr(bn, entry))
-        for entry in ("weight", "bias"):
-            fixture["gradients"][name_of(block, branch, entry)] = floats(getattr(bn, entry).grad)
-fixture["gradients"]["embed.weight"] = floats(head.weight.grad)
-fixture["gradients"]["embed.bias"] = floats(head.bias.grad)
-(HERE / "mix_batch_norm.json").write_text(json.dumps(fixture, indent=0) + "\n")
+def mixed_pass(autocast):
+    sizes, widths, dim, batch, side = [4, 2, 2], [4, 6], 5, 8, 12
+    convs, norms = nn.ModuleList(), nn.ModuleList()
+    channels = 3
+    for block, width in enumerate(widths, 1):
+        conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        conv.weight.data = formula(f"block{block}.conv.weight", tuple(conv.weight.shape))
+        norm = MixNorm(width, sizes)
+        for branch, bn in enumerate(norm.sets):
+            for entry in ("weight", "bias", "running_mean", "running_var"):
+                getattr(bn, entry).data = formula(name_of(block, branch, entry), (width,))
+        convs.append(conv)
+        norms.append(norm)
+        channels = width
+    head = nn.Linear(channels, dim)
+    head.weight.data = formula("embed.weight", (dim, channels))
+    head.bias.data = formula("embed.bias", (dim,))
+    x = normalized(pixels((batch, 3, side, side)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for i, (conv, norm) in enumerate(zip(convs, norms)):
+            x = F.relu(norm(conv(x)))
+            if i + 1 < len(widths):
+                x = F.max_pool2d(x, 2)
+    assert x.dtype == (torch.bfloat16 if autocast else torch.float32)
+    out = F.normalize(head(x.mean((2, 3), dtype=torch.float32)))
+    loss = (out * formula("loss.bias", (batch, dim))).sum()
+    loss.backward()
+    fixture = {"embedding": floats(out), "statistics": {}, "gradients": {}}
+    for block, (conv, norm) in enumerate(zip(convs, norms), 1):
+        fixture["gradients"][f"block{block}.conv.weight"] = floats(conv.weight.grad)
+        for branch, bn in enumerate(norm.sets):
+            for entry in ("running_mean", "running_var"):
+                fixture["statistics"][name_of(block, branch, entry)] = floats(getattr(bn, entry))
+            for entry in ("weight", "bias"):
+                fixture["gradients"][name_of(block, branch, entry)] = floats(getattr(bn, entry).grad)
+    fixture["gradients"]["embed.weight"] = floats(head.weight.grad)
+    fixture["gradients"]["embed.bias"] = floats(head.bias.grad)
+    return fixture
+
+
+for name, autocast in (("mix_batch_norm.json", False), ("mix_batch_norm_bf16.json", True)):
+    (HERE / name).write_text(json.dumps(mixed_pass(autocast), indent=0) + "\n")
