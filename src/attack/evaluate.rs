@@ -217,7 +217,7 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     };
     // An attacked candidate is searched for, it finds nothing.
     let searches = !part.is_some_and(RankingPart::perturbs_candidate);
-    if searches && input.metrics.contains(&Metric::MapAtR) {
+    if searches && !first_only(input) && input.metrics.contains(&Metric::MapAtR) {
         let each = score::map_at_r_of_each(&sides.lists(&found, places));
         queries.iter_mut().zip(each).for_each(|(query, value)| query.map_at_r = value);
     }
@@ -277,14 +277,23 @@ fn finish(input: &TrialInput<'_>, attacked: Option<Attacked>, places: &Places) -
     })
 }
 
-/// The k of recall@k that say something: a query that is left alone once its nearest image is wrong was never pushed
+/// Whether the nearest image alone says something: a query that is left alone once that one is wrong was never pushed
 /// further down.
-fn told(input: &TrialInput<'_>) -> Vec<u32> {
+fn first_only(input: &TrialInput<'_>) -> bool {
     // The members of an ensemble agree on what is kept, whenever they stop.
     let left_alone = |method: &Method| method.stop() == Stop::Broken && !matches!(method, Method::Auto { .. });
-    let first_only = input.attack.is_some_and(|attack| left_alone(attack.method));
+    input.attack.is_some_and(|attack| left_alone(attack.method))
+}
+
+/// The k of recall@k that say something.
+fn told(input: &TrialInput<'_>) -> Vec<u32> {
+    let first_only = first_only(input);
     input.ks.iter().copied().filter(|&k| k == 1 || !first_only).collect()
 }
+
+/// Why a metric that looks beyond the nearest image says nothing; see [`first_only`].
+const LEFT_ALONE: &str =
+    "broken queries are left alone once their nearest image is wrong; stop = \"never\" measures it";
 
 /// The suite's further metrics. The geometry of a clean gallery belongs to the clean trial alone.
 fn further(
@@ -294,7 +303,10 @@ fn further(
     (places, found, clean, target_ranks): (&Places, &[Found], Option<&[Found]>, &[u32]),
 ) -> Vec<MetricEstimate> {
     let Sides { query_labels, gallery_labels, gallery, .. } = sides;
-    let mut answers = score::of_lists(input.metrics, &sides.lists(found, places), input.seed);
+    let (untold, told): (Vec<Metric>, Vec<Metric>) =
+        input.metrics.iter().partition(|metric| first_only(input) && metric.looks_beyond_the_nearest());
+    let mut answers = score::of_lists(&told, &sides.lists(found, places), input.seed);
+    answers.extend(untold.into_iter().map(|metric| MetricEstimate::undefined(metric, LEFT_ALONE)));
     if attacked.is_none() || matches!(input.attack, Some(AttackInput { side: Side::Gallery | Side::All, .. })) {
         let set =
             score::Set { embeddings: gallery, labels: gallery_labels, clustering: input.clustering, seed: input.seed };
@@ -309,7 +321,7 @@ fn further(
             target_ranks,
             candidates: &places.candidates(input.gallery.len()),
         };
-        answers.extend(score::of_attack(input.metrics, &attack, input.seed));
+        answers.extend(score::of_attack(&told, &attack, input.seed));
     }
     score::in_order(input.metrics, answers)
 }

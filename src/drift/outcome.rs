@@ -34,13 +34,16 @@ fn score_of(m: &Measurement) -> Option<Metric> {
 }
 
 impl Outcome {
-    /// The outcomes that both trials have: every recall@k and the reciprocal rank, MAP@R where each query has it (older
+    /// The outcomes that both trials have: every recall@k and the reciprocal rank (not where broken queries are
+    /// left alone), MAP@R where each query has it (older
     /// records have none), the score of a ranking attack, the attacker's success.
     pub fn of_pair(pair: &Pair<'_>) -> Vec<Self> {
         let (a, b) = (pair.a, pair.b);
         let ks = a.recall.iter().map(|r| r.k).filter(|k| b.recall.iter().any(|r| r.k == *k));
         let mut list: Vec<Self> = ks.map(Self::HitWithin).collect();
-        if !list.is_empty() {
+        // Where recall@1 alone is told, ranks beyond it say nothing: broken queries were left alone.
+        let ranks = |m: &Measurement| !m.method.ends_with("-until-broken");
+        if !list.is_empty() && ranks(a) && ranks(b) {
             list.push(Self::ReciprocalRank);
         }
         let measured = |m: &Measurement| m.metrics.iter().any(|e| e.metric == Metric::MapAtR && e.estimate.is_some());

@@ -208,6 +208,15 @@ impl Metric {
         ]
     }
 
+    /// Whether a change behind the nearest image changes it, among what a trial's lists and ranks tell.
+    pub fn looks_beyond_the_nearest(self) -> bool {
+        match self {
+            Self::RecallAt(k) => k > 1,
+            Self::PrecisionAt1 | Self::MacroRecallAt1 | Self::WorstClassRecallAt1 => false,
+            metric => metric.scope() == Scope::Ranking || metric == Self::TargetRank,
+        }
+    }
+
     /// Every metric once, in the order of reports; those with a number by an example.
     pub fn all() -> Vec<Self> {
         let mut all: Vec<Self> = NAMES.iter().map(|entry| entry.0).collect();

@@ -66,6 +66,12 @@ impl Kind {
 pub fn embeddings(path: &Path) -> Result<Embeddings, FileError> {
     let array = array(path, "embeddings", 2)?;
     let wrong = |what: String| FileError::Content { path: path.into(), what };
+    if array.shape[1] == 0 {
+        let shape = &array.shape;
+        return Err(wrong(format!(
+            "has shape {shape:?}, wanted at least 1 number a row; save the embeddings, one a row"
+        )));
+    }
     let chunks = array.bytes.chunks_exact(array.kind.size());
     let data: Vec<f32> = match array.kind {
         Kind::F16 => chunks.map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
@@ -295,6 +301,7 @@ mod tests {
             assert!(error.contains("is no .npy file") || error.contains("cut short"), "{cut}: {error}");
         }
         assert!(text("a.npy", &saved("<f4", "(4,)", &[0; 16])).contains("wanted 2 dimensions"));
+        assert!(text("a.npy", &saved("<f4", "(2, 0)", &[])).contains("at least 1 number a row"));
         assert!(text("a.npy", &saved("<i4", "(2, 2)", &[0; 16])).contains("save it as float32"));
         assert!(text("a.npy", &saved(">f4", "(2, 2)", &[0; 16])).contains("`>f4`"));
         assert!(text("a.npy", &saved("<f4", "(99999999999999999999, 2)", &[])).contains("is no .npy file"));

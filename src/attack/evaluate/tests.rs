@@ -351,6 +351,17 @@ fn queries_that_are_broken_are_left_alone_and_stay_broken() {
     // What follows the nearest image was not attacked.
     let ks = |outcome: &TrialOutcome| outcome.recall.iter().map(|r| r.k).collect::<Vec<_>>();
     assert_eq!((ks(&full), ks(&hunted)), (vec![1, 2, 4], vec![1]));
+    let value = |outcome: &TrialOutcome, metric: Metric| {
+        let found = outcome.metrics.iter().find(|m| m.metric == metric).unwrap();
+        (found.estimate.is_some(), found.note.contains("stop = \"never\""))
+    };
+    for metric in [Metric::MapAtR, Metric::Mrr, Metric::RPrecision, Metric::TargetRank] {
+        assert_eq!([&full, &hunted].map(|o| value(o, metric)), [(true, false), (false, true)], "{metric}");
+    }
+    for metric in [Metric::PrecisionAt1, Metric::MacroRecallAt1, Metric::RecallDrop] {
+        assert_eq!([&full, &hunted].map(|o| value(o, metric)), [(true, false); 2], "{metric}");
+    }
+    assert!(hunted.queries.iter().all(|q| q.map_at_r.is_none()) && full.queries.iter().any(|q| q.map_at_r.is_some()));
     let lost = |outcome: &TrialOutcome| outcome.queries.iter().filter(|q| q.first_hit > 1).count();
     assert!((1..36).contains(&lost(&full)), "{} of 36 lost", lost(&full));
     for (full, hunted) in full.queries.iter().zip(&hunted.queries) {

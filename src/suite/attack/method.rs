@@ -32,7 +32,8 @@ pub enum Stop {
     Never,
     /// As soon as an iterate loses recall@1: its nearest clean gallery image, ties counted against the model, is of
     /// another class. That iterate is kept, and another query takes the place. A query that never breaks keeps the
-    /// iterate with the lowest loss. For side `query` only. Of recall@k, k = 1 alone is told.
+    /// iterate with the lowest loss. For side `query` only. Metrics that look beyond the
+    /// nearest image (recall@k with k > 1, MRR, MAP@R ...) are not told.
     Broken,
 }
 
