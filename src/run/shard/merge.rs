@@ -151,6 +151,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         steps: vec![],
         training: models.iter().flat_map(|model| model.curve.iter().cloned()).collect(),
         gallery: vec![],
+        flips: vec![],
         views: vec![],
     };
     for trial in trials.into_values().flatten() {
