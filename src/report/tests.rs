@@ -96,6 +96,7 @@ fn the_page_is_whole_and_self_contained() {
         "multi-target",
         "curves",
         "pictures",
+        "flips",
         "geometry",
         "checks",
         "trials",
@@ -159,6 +160,9 @@ fn hostile() -> Run {
         (item.model, item.attack, item.clean.class) = (EVIL.into(), EVIL.into(), EVIL.into());
         item.targets[0].class = EVIL.into();
         item.clean_neighbors[0].class = EVIL.into();
+    }
+    for flip in &mut run.flips {
+        (flip.b, flip.query.class, flip.nearest_a[0].class) = (EVIL.into(), EVIL.into(), EVIL.into());
     }
     let m = &mut run.manifest;
     for text in [&mut m.suite, &mut m.about, &mut m.command, &mut m.program, &mut m.plan, &mut m.dataset] {
