@@ -63,7 +63,7 @@ fn of_pair<'a>(material: &'a Material<'_>, a: usize, b: usize) -> Vec<(Contest<'
 }
 
 /// How often one of the two alone is right, a row a question. `None` without a question.
-pub fn table(contests: &[Contest<'_>]) -> Option<Table> {
+fn table(contests: &[Contest<'_>]) -> Option<Table> {
     let head = ["question", "A", "B", "recall@1, paired", "queries", "A alone right", "B alone right"];
     let row = |c: &Contest<'_>| {
         let counts = [c.queries, c.only_a.len(), c.only_b.len()].map(|count| count.to_string());

@@ -187,6 +187,29 @@ fn every_text_is_escaped() {
 }
 
 #[test]
+fn a_comparison_has_its_tables_and_its_pictures_and_escapes() {
+    let mut run = hostile();
+    for flip in &mut run.flips {
+        flip.question = "seed 0 clean".into();
+    }
+    let (pairs, _) = crate::drift::models_of_a_run(&run, "standard", EVIL).unwrap();
+    let comparison = crate::drift::compare("standard", EVIL, &pairs, vec![EVIL.into()], 0);
+    let contests = crate::drift::contests(&comparison, &pairs);
+    let runs = [(EVIL.to_string(), &run.manifest)];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/page.html");
+    let compared = Compared { comparison: &comparison, contests: &contests, flips: &run.flips, runs: &runs };
+    write_comparison(&compared, &path).unwrap();
+    let html = std::fs::read_to_string(&path).unwrap();
+    assert_balanced(&html);
+    assert!(!html.contains(EVIL) && html.matches("<script").count() == 1);
+    let sections: Vec<&str> = html.split("<section id=\"").skip(1).map(|s| s.split('"').next().unwrap()).collect();
+    assert_eq!(sections, ["differences", "flips", "manifest"]);
+    assert_eq!(html.matches("class=\"flip\"").count(), 2);
+    assert_eq!(html.matches("<th scope=\"col\">says</th>").count(), 2, "recall@1, and every metric below");
+}
+
+#[test]
 fn sections_without_data_do_not_appear() {
     let shape = Shape { levels: vec![], stories: 0, seeds: 1, ..Shape::default() };
     let mut run = sample::make(&shape);

@@ -1,7 +1,6 @@
 //! `mdprop compare --report`: a comparison with pictures of the flipped queries.
 
 use super::super::ReportError;
-use super::super::flips::{TITLE, table};
 use super::super::table::{Table, TableCell};
 use super::super::words::escape;
 use super::picture::BYTES;
@@ -46,17 +45,15 @@ pub fn comparison(compared: &Compared<'_>) -> Result<String, ReportError> {
     let recall = |d: &&Difference| d.metric == "recall@1";
     let every: Vec<&Difference> = comparison.differences.iter().collect();
     let headline: Vec<&Difference> = every.iter().copied().filter(recall).collect();
-    let all = |rows: &[&Difference], what: &str| rendered(&differences(comparison, rows, what));
-    out.add(
-        "differences",
-        "Differences",
-        match headline.len() {
-            n if n == 0 || n == every.len() => all(&every, "Every metric"),
-            _ => all(&headline, "recall@1") + &folded("Every metric", &all(&every, "Every metric")),
-        },
-    );
-    let counts = table(contests).map(|t| rendered(&t)).unwrap_or_default();
-    out.add("flips", TITLE, counts + &flips::contests(contests, compared.flips, BYTES)?);
+    let every_metric = || rendered(&differences(comparison, &every, "Every metric"));
+    let differences = match headline.len() {
+        0 => every_metric(),
+        n if n == every.len() => rendered(&with_counts(comparison, &headline)),
+        _ => rendered(&with_counts(comparison, &headline)) + &folded("Every metric", &every_metric()),
+    };
+    out.add("differences", "Differences", differences);
+    let pictures = flips::contests(contests, compared.flips, BYTES)?;
+    out.add("flips", "Queries that only one of the two answers", pictures);
     out.add("manifest", "How it was made", runs.iter().map(|(name, manifest)| made(name, manifest)).collect());
     body += &out.contents();
     body += &out.html();
@@ -83,6 +80,16 @@ fn differences(comparison: &Comparison, rows: &[&Difference], what: &str) -> Tab
         rows: rows.iter().map(row).collect(),
         ..Table::default()
     }
+}
+
+/// [`differences`] of a hit, with the queries behind them.
+fn with_counts(comparison: &Comparison, rows: &[&Difference]) -> Table {
+    let mut table = differences(comparison, rows, "recall@1");
+    table.head.extend(["queries", "A alone right", "B alone right"].map(String::from));
+    for (row, d) in table.rows.iter_mut().zip(rows) {
+        row.extend([d.queries.to_string(), d.only.0.to_string(), d.only.1.to_string()].map(TableCell::new));
+    }
+    table
 }
 
 fn made(name: &str, manifest: &Manifest) -> String {
