@@ -223,6 +223,9 @@ pub struct MergeArgs {
     /// Folder of the results; default reports/runs/SUITE.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    /// Folder of data sets and their caches: the report shows pictures that no part has.
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    pub data: PathBuf,
     /// Print the results as JSON on stdout instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -304,6 +307,12 @@ pub struct CompareArgs {
     /// How to print; json has the flipped queries too.
     #[arg(long, value_enum, default_value_t = CompareForm::Text)]
     pub format: CompareForm,
+    /// Write a page with the comparison and pictures of flipped queries too, such as comparison.html.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// With --report: folder of data sets and their caches, where the pictures are.
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    pub data: PathBuf,
 }
 
 /// Arguments of `check`.

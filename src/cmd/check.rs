@@ -121,6 +121,7 @@ fn with_trials(run: &Run, again: Run) -> Run {
         steps: vec![],
         training: vec![],
         gallery: vec![],
+        flips: vec![],
         views: vec![],
     }
 }

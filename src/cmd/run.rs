@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::Process;
 use crate::cli::{MergeArgs, RunArgs};
-use crate::progress::Observer as _;
+use crate::progress::{Cancel, Observer as _};
 use crate::report::summary::Summary;
 use crate::report::{ers, terminal};
 use crate::run::environment::program_version;
-use crate::run::execute::{self, Outcome, execute};
+use crate::run::execute::{self, Album, Outcome, execute};
 use crate::run::profile::Profile;
 use crate::run::progress::Console;
 use crate::run::settings::Settings;
@@ -61,9 +61,16 @@ pub fn run(args: &RunArgs, until: Until) -> anyhow::Result<ExitCode> {
 /// `mdprop merge`: the parts of several machines as one run.
 ///
 /// # Errors
-/// Parts that do not make a run; a full disk.
+/// Parts that do not make a run; a data set that is not there; a full disk.
 pub fn merge(args: &MergeArgs) -> anyhow::Result<ExitCode> {
-    let outcome = execute::merge(&args.parts, args.out.as_deref())?;
+    let console = Console::new(true);
+    let album = Album {
+        data: args.data.clone(),
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
+        observer: &console,
+        cancel: Cancel::default(),
+    };
+    let outcome = execute::merge(&args.parts, args.out.as_deref(), &album)?;
     report(args.json, &outcome)?;
     Ok(ExitCode::from(outcome.exit_code()))
 }

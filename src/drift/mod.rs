@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod compare;
 mod date;
+pub mod flips;
 pub mod gate;
 mod machines;
 pub mod outcome;
@@ -11,11 +12,12 @@ mod pairing;
 pub mod slow;
 pub mod speed;
 mod tables;
-mod words;
+pub mod words;
 
 pub use baseline::{Baseline, BaselineError};
 pub use compare::{Comparison, Difference, Verdict, compare};
 pub use date::utc;
+pub use flips::{Contest, contests, told};
 pub(crate) use gate::cell_number;
 pub use gate::{Judgement, check};
 pub use machines::{annotations, json, junit, sarif};

@@ -24,9 +24,11 @@ pub fn write(comparison: &Comparison, form: Form) -> String {
     }
 }
 
-const HEAD: [&str; 7] = ["question", "metric", "A", "B", "B − A", "p (Holm)", "says"];
+/// Column heads of a comparison.
+pub const HEAD: [&str; 7] = ["question", "metric", "A", "B", "B − A", "p (Holm)", "says"];
 
-fn cells(c: &Comparison, d: &Difference) -> [String; 7] {
+/// A row of a comparison, as long as [`HEAD`].
+pub fn cells(c: &Comparison, d: &Difference) -> [String; 7] {
     let percent = |value: f64| if value.is_nan() { "–".into() } else { format!("{:.1}", 100.0 * value) };
     let (low, high) = d.interval;
     let difference = format!("{:+.1} [{}, {}]", 100.0 * d.difference, percent(low), percent(high));
@@ -38,7 +40,8 @@ fn cells(c: &Comparison, d: &Difference) -> [String; 7] {
     [d.question.clone(), d.metric.clone(), percent(d.a), percent(d.b), difference, p, says(c, d)]
 }
 
-fn says(c: &Comparison, d: &Difference) -> String {
+/// What the test says, in words.
+pub(super) fn says(c: &Comparison, d: &Difference) -> String {
     match (d.verdict, d.queries_needed) {
         (Verdict::ABetter, _) => format!("{} better", c.a),
         (Verdict::BBetter, _) => format!("{} better", c.b),
@@ -50,8 +53,8 @@ fn says(c: &Comparison, d: &Difference) -> String {
     }
 }
 
-/// What a reader should leave with.
-fn summary(c: &Comparison) -> String {
+/// What a reader should leave with; ends with a line break.
+pub fn conclusion(c: &Comparison) -> String {
     let count = |verdict: Verdict| c.differences.iter().filter(|d| d.verdict == verdict).count();
     let (a, b) = (count(Verdict::ABetter), count(Verdict::BBetter));
     let total = c.differences.len();
@@ -75,7 +78,7 @@ fn summary(c: &Comparison) -> String {
 fn markdown(c: &Comparison) -> String {
     // A name may hold what a table row ends at.
     let escape = |cell: &str| cell.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ");
-    let mut out = format!("A = {}, B = {}. {}\n", escape(&c.a), escape(&c.b), escape(summary(c).trim_end()));
+    let mut out = format!("A = {}, B = {}. {}\n", escape(&c.a), escape(&c.b), escape(conclusion(c).trim_end()));
     let _ = writeln!(out, "\n| {} |\n|{}", HEAD.join(" | "), " --- |".repeat(HEAD.len()));
     for d in &c.differences {
         let _ = writeln!(out, "| {} |", cells(c, d).map(|cell| escape(&cell)).join(" | "));
@@ -100,5 +103,5 @@ fn text(c: &Comparison) -> String {
     };
     let mut out = format!("A = {}\nB = {}\n\n", c.a, c.b) + &line(&HEAD.map(String::from));
     rows.iter().for_each(|row| out += &line(row));
-    out + "\n" + &summary(c)
+    out + "\n" + &conclusion(c)
 }

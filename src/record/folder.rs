@@ -1,5 +1,5 @@
 //! A run folder: `manifest.json`, `measurements.parquet` and `.csv`, `queries.parquet`, `steps.parquet` and `.csv`,
-//! `training.parquet` and `.csv`, `gallery.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
+//! `training.parquet` and `.csv`, `gallery.json`, `flips.json`, `embeddings.json`. The manifest is written last, so a folder that has one is whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use super::csv::CsvError;
 use super::frames::{self, FrameError};
-use super::{EmbeddingView, GalleryItem, Manifest, Measurement, QueryOutcome, Run, StepPoint, csv};
+use super::{
+    EmbeddingView, FlippedQuery, GalleryItem, Manifest, Measurement, QueryOutcome, Run, StepPoint, Thumbnail, csv,
+};
 use crate::artefact::{WriteError, write_bytes};
 
 /// The version of the format that this program reads and writes.
@@ -85,6 +87,7 @@ pub fn write(run: &Run, folder: &Path) -> Result<(), FolderError> {
     write_bytes(&folder.join("training.parquet"), &parquet(frames::training_to_frame(&run.training))?)?;
     write_bytes(&folder.join("training.csv"), &csv::training(&run.training)?)?;
     write_bytes(&folder.join("gallery.json"), &json(&run.gallery))?;
+    write_bytes(&folder.join("flips.json"), &json(&run.flips))?;
     write_bytes(&folder.join("embeddings.json"), &json(&run.views))?;
     write_bytes(&folder.join("manifest.json"), &json(&run.manifest))?;
     Ok(())
@@ -124,6 +127,7 @@ fn with_queries(
         steps: read_steps(&folder.join("steps.parquet"))?,
         training: frames::training_from_frame(&frame).map_err(|error| damaged(&training, &error))?,
         gallery: read_gallery(&folder.join("gallery.json"))?,
+        flips: read_flips(&folder.join("flips.json"))?,
         views: read_views(&folder.join("embeddings.json"))?,
     })
 }
@@ -206,15 +210,34 @@ fn read_views(path: &Path) -> Result<Vec<EmbeddingView>, FolderError> {
 fn read_gallery(path: &Path) -> Result<Vec<GalleryItem>, FolderError> {
     let items: Vec<GalleryItem> = serde_json::from_slice(&bytes(path)?).map_err(|error| damaged(path, &error))?;
     for item in &items {
-        let wanted = 3 * (item.size as usize).saturating_mul(item.size as usize);
-        let mut pictures = [&item.clean, &item.adversarial, &item.perturbation].into_iter();
-        let mut lists = item.clean_neighbors.iter().chain(&item.adversarial_neighbors).chain(&item.targets);
-        if let Some(bad) = pictures.find(|p| p.pixels.len() != wanted).or(lists.find(|p| p.pixels.len() != wanted)) {
-            let why = format!("picture {} has {} bytes, wanted {wanted}", bad.index, bad.pixels.len());
-            return Err(damaged(path, &why));
-        }
+        let pictures = [&item.clean, &item.adversarial, &item.perturbation].into_iter();
+        let lists = item.clean_neighbors.iter().chain(&item.adversarial_neighbors).chain(&item.targets);
+        whole(path, item.size, pictures.chain(lists))?;
     }
     Ok(items)
+}
+
+/// Folders of earlier versions have none.
+fn read_flips(path: &Path) -> Result<Vec<FlippedQuery>, FolderError> {
+    let flips: Vec<FlippedQuery> = match bytes(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error))?,
+        Err(FolderError::Missing(_)) => return Ok(vec![]),
+        Err(error) => return Err(error),
+    };
+    flips.iter().try_for_each(|flip| whole(path, flip.size, flip.pictures()))?;
+    Ok(flips)
+}
+
+/// Whether each picture has the bytes of a square of that side.
+fn whole<'a>(path: &Path, side: u32, pictures: impl IntoIterator<Item = &'a Thumbnail>) -> Result<(), FolderError> {
+    let wanted = (side as usize).saturating_mul(side as usize).saturating_mul(3);
+    match pictures.into_iter().find(|picture| picture.pixels.len() != wanted) {
+        None => Ok(()),
+        Some(bad) => {
+            let why = format!("picture {} has {} bytes, wanted {wanted}", bad.index, bad.pixels.len());
+            Err(damaged(path, &why))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +281,29 @@ mod tests {
         assert!(read_reported(folder.path()).unwrap_err().to_string().contains("steps.parquet"));
         std::fs::remove_file(path).unwrap();
         assert_eq!(read_reported(folder.path()).unwrap().steps, vec![]);
+    }
+
+    #[test]
+    fn a_folder_without_flips_is_of_an_earlier_version_and_damaged_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = sample::run();
+        assert!(!run.flips.is_empty());
+        write(&run, folder.path()).unwrap();
+        let path = folder.path().join("flips.json");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        for error in [read(folder.path()).unwrap_err(), read_reported(folder.path()).unwrap_err()] {
+            assert!(
+                matches!(error, FolderError::Damaged { .. }) && error.to_string().contains("flips.json"),
+                "{error}"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Run { flips: vec![], ..sample::run() });
+        run.flips[0].nearest_b[0].pixels.pop();
+        write(&run, folder.path()).unwrap();
+        let text = read(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("flips.json: picture") && text.contains("bytes, wanted 6912"), "{text}");
     }
 
     #[test]

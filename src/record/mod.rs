@@ -7,6 +7,7 @@ pub mod card;
 
 use serde::{Deserialize, Serialize};
 
+pub use flip::{FlippedQuery, Right};
 pub use view::EmbeddingView;
 
 pub use estimate::{Estimate, MetricEstimate, RecallAt};
@@ -14,6 +15,7 @@ pub use estimate::{Estimate, MetricEstimate, RecallAt};
 pub mod columns;
 pub mod csv;
 pub mod estimate;
+pub mod flip;
 pub mod folder;
 pub mod foreign;
 pub mod frames;
@@ -301,6 +303,9 @@ pub struct Manifest {
     pub dataset: String,
     /// Digest of the data set.
     pub dataset_digest: String,
+    /// The data set as the suite writes it, so that its pictures can be opened again; absent in folders of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_spec: Option<crate::suite::dataset::DatasetSpec>,
     /// Threads used.
     pub threads: u32,
     /// Processor and system; like times and threads it is in this file only.
@@ -334,6 +339,8 @@ pub struct Run {
     pub training: Vec<TrainingPoint>,
     /// Picture stories.
     pub gallery: Vec<GalleryItem>,
+    /// Queries that one model answers and another does not; none in folders of older versions.
+    pub flips: Vec<FlippedQuery>,
     /// What pictures of the embedding spaces are drawn from.
     pub views: Vec<EmbeddingView>,
 }

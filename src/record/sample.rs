@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::view::{Arrow, EmbeddingView, GalleryShape, Point};
 use super::{
-    Check, Estimate, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Run, StepPoint,
-    Thumbnail, TrainingPoint,
+    Check, Estimate, FlippedQuery, GalleryItem, Manifest, Measurement, MetricEstimate, QueryOutcome, RecallAt, Right,
+    Run, StepPoint, Thumbnail, TrainingPoint,
 };
 use crate::metric::kind::Metric;
 use crate::stats::Interval;
@@ -83,6 +83,7 @@ pub(crate) fn make(shape: &Shape) -> Run {
         steps: vec![],
         training: vec![],
         gallery: vec![],
+        flips: vec![],
         views: vec![],
     };
     let top = f64::from(shape.levels.iter().copied().max().unwrap_or(1));
@@ -118,6 +119,9 @@ pub(crate) fn make(shape: &Shape) -> Run {
     }
     for story in 0..shape.stories.min(shape.models.len()) {
         run.gallery.push(item(story, &shape.models[story].0, &mut rng));
+    }
+    if let (true, [a, .., b]) = (shape.stories > 0, shape.models.as_slice()) {
+        run.flips = vec![flip(&a.0, &b.0, Right::A, 3), flip(&a.0, &b.0, Right::B, 4)];
     }
     if shape.stories > 0 {
         for (index, (id, ..)) in shape.models.iter().enumerate() {
@@ -228,6 +232,7 @@ fn manifest(shape: &Shape) -> Manifest {
         program: "mdprop 0.1.0 (abcdef0)".into(),
         versions: vec![("ONNX Runtime".into(), "1.32.0".into()), ("libtorch".into(), "2.11.0".into())],
         dataset: "emoji, 64 px: 200 test images of 20 classes never seen in training".into(),
+        dataset_spec: None,
         dataset_digest: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into(),
         threads: 2,
         machine: "Fast One".into(),
@@ -316,6 +321,25 @@ fn item(story: usize, model: &str, rng: &mut ChaCha8Rng) -> GalleryItem {
         clean_neighbors: (0..5).map(|n| glyph(100 + n, if n < 3 { class } else { class + n }, n < 3)).collect(),
         adversarial_neighbors: (0..5).map(|n| glyph(120 + n, if n == 4 { class } else { 9 + n }, n == 4)).collect(),
         targets: vec![glyph(129, 9, false)],
+    }
+}
+
+/// A clean query of two models; the one that is wrong has its first right image in the third place.
+fn flip(a: &str, b: &str, right: Right, query: u32) -> FlippedQuery {
+    let nearest = |first: u32, is_right: bool| -> Vec<Thumbnail> {
+        (0..3).map(|n| glyph(first + n, if is_right || n == 2 { 0 } else { 1 + n }, is_right || n == 2)).collect()
+    };
+    FlippedQuery {
+        question: "clean".into(),
+        metric: "recall@1".into(),
+        a: a.into(),
+        b: b.into(),
+        right,
+        first_hit: if right == Right::A { (1, 3) } else { (3, 1) },
+        size: SIDE,
+        query: glyph(query, 0, true),
+        nearest_a: nearest(30, right == Right::A),
+        nearest_b: nearest(40, right == Right::B),
     }
 }
 

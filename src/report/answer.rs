@@ -71,7 +71,12 @@ pub fn sentences(material: &Material<'_>) -> Vec<String> {
 }
 
 /// What both models answered under a condition, one pair for each seed that both have.
-fn answers<'a>(material: &'a Material<'_>, condition: &Condition, model: &str, baseline: &str) -> Vec<Answers<'a>> {
+pub(super) fn answers<'a>(
+    material: &'a Material<'_>,
+    condition: &Condition,
+    model: &str,
+    baseline: &str,
+) -> Vec<Answers<'a>> {
     let trials = |id: &str| -> BTreeMap<u64, &str> {
         let rows = material.run.measurements.iter();
         let rows = rows.filter(|m| m.model == id && m.error.is_none() && condition.matches(m));
@@ -84,13 +89,13 @@ fn answers<'a>(material: &'a Material<'_>, condition: &Condition, model: &str, b
 }
 
 /// `supported, p < 0.001`.
-fn verdict(c: &OverSeeds) -> String {
+pub(super) fn verdict(c: &OverSeeds) -> String {
     let p = if c.p_adjusted < 0.001 { "p < 0.001".into() } else { format!("p = {:.3}", c.p_adjusted) };
     format!("{}supported, {p}", if c.supported { "" } else { "not " })
 }
 
 /// What a verdict rests on.
-fn how_compared(c: &OverSeeds) -> String {
+pub(super) fn how_compared(c: &OverSeeds) -> String {
     let seeds = if c.seeds == 1 { "the one seed".into() } else { format!("each of {} seeds", c.seeds) };
     format!(
         "A difference counts as supported if {seeds} shows it, the same way, paired on the same queries (exact \

@@ -7,7 +7,7 @@ use super::material::Material;
 use super::summary::Chapter;
 use super::table::{self, Table, TableCell};
 use super::words::escape_markdown as escape;
-use super::{corruptions, ers, metrics, published, robustness, threat};
+use super::{corruptions, ers, flips, metrics, published, robustness, threat};
 
 /// The whole document. Pictures of the gallery are in the HTML report only.
 pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
@@ -59,6 +59,13 @@ pub fn page(material: &Material<'_>, charts: &[Chart]) -> String {
     ];
     for (heading, tables) in sections.iter().filter(|(_, tables)| !tables.is_empty()) {
         out += &format!("## {heading}\n\n{}", tables.iter().map(rendered).collect::<String>());
+    }
+    let (table, contests) = flips::counted(material);
+    if let Some(table) = table {
+        out += &format!("## {}\n\n{}", flips::TITLE, rendered(&table));
+        let lines = flips::lines(&contests);
+        out += &lines.iter().map(|line| format!("- {}\n", escape(line))).collect::<String>();
+        out.push('\n');
     }
     let threat = threat::threat_model(summary);
     if !threat.is_empty() {

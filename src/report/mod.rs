@@ -12,6 +12,7 @@ pub mod answer;
 pub mod chart;
 pub mod corruptions;
 pub mod ers;
+pub mod flips;
 pub mod latex;
 pub mod leaderboard;
 pub mod markdown;
@@ -32,6 +33,7 @@ mod words;
 pub use chart::{Chart, ChartError};
 pub use leaderboard::Board;
 pub use material::Material;
+pub use page::Compared;
 pub use summary::Summary;
 pub use trend::Trend;
 
@@ -50,9 +52,11 @@ pub enum ReportError {
     /// A chart could not be made a PNG.
     #[error(transparent)]
     Raster(#[from] raster::RasterError),
-    /// A picture of the gallery could not be encoded.
-    #[error("gallery picture {index}: {why}; delete gallery.json and run the suite again")]
+    /// A picture of a story or of a flipped query could not be encoded.
+    #[error("{file}: picture {index}: {why}; delete {file} and run the suite again")]
     Picture {
+        /// The file of the run folder that holds it.
+        file: &'static str,
         /// Index of the image in the data set.
         index: u32,
         /// What is wrong.
@@ -105,6 +109,14 @@ pub fn write(run: &Run, folder: &Path, extras: Extras<'_>) -> Result<ReportFiles
     write_bytes(&files.markdown, markdown::page(&material, &charts).as_bytes())?;
     write_bytes(&files.html, page::page(&material, &charts)?.as_bytes())?;
     Ok(files)
+}
+
+/// Writes the page of a comparison.
+///
+/// # Errors
+/// [`ReportError`] naming the file or the picture; the file is never half written.
+pub fn write_comparison(compared: &Compared<'_>, path: &Path) -> Result<(), ReportError> {
+    Ok(write_bytes(path, page::comparison(compared)?.as_bytes())?)
 }
 
 fn write_chart(name: &str, svg: &str, folder: &Path, png: Option<u32>) -> Result<Vec<PathBuf>, ReportError> {

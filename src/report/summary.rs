@@ -293,10 +293,16 @@ impl Summary {
     /// The column that the sentence is about: the largest budget of the first white-box attack that reaches it, L∞ before
     /// L2; without one the same of any attack.
     pub fn strongest(&self) -> Option<usize> {
+        self.strongest_of(|_| true)
+    }
+
+    /// [`Self::strongest`] among the columns for which `fits` holds.
+    pub fn strongest_of(&self, fits: impl Fn(usize) -> bool) -> Option<usize> {
         let white = |c: &Condition| c.chapter() < Chapter::Transfer;
         let kinds: [&dyn Fn(&Condition) -> bool; 3] = [&|c| white(c) && !c.is_l2(), &white, &|_| true];
         kinds.iter().find_map(|wanted| {
-            let own = self.conditions.iter().enumerate().filter(|(_, c)| c.is_adversarial() && wanted(c));
+            let adversarial = |(i, c): &(usize, &Condition)| c.is_adversarial() && wanted(c) && fits(*i);
+            let own = self.conditions.iter().enumerate().filter(adversarial);
             own.fold(None, |best: Option<usize>, (i, c)| match best {
                 Some(b) if self.conditions[b].epsilon_pixels >= c.epsilon_pixels => Some(b),
                 _ => Some(i),

@@ -96,6 +96,7 @@ fn the_page_is_whole_and_self_contained() {
         "multi-target",
         "curves",
         "pictures",
+        "flips",
         "geometry",
         "checks",
         "trials",
@@ -160,6 +161,9 @@ fn hostile() -> Run {
         item.targets[0].class = EVIL.into();
         item.clean_neighbors[0].class = EVIL.into();
     }
+    for flip in &mut run.flips {
+        (flip.b, flip.query.class, flip.nearest_a[0].class) = (EVIL.into(), EVIL.into(), EVIL.into());
+    }
     let m = &mut run.manifest;
     for text in [&mut m.suite, &mut m.about, &mut m.command, &mut m.program, &mut m.plan, &mut m.dataset] {
         *text = EVIL.into();
@@ -180,6 +184,29 @@ fn every_text_is_escaped() {
     // An indented block is verbatim in Markdown; everywhere else markup is escaped.
     let elsewhere: String = markdown.lines().filter(|l| !l.starts_with("    ")).collect();
     assert!(!elsewhere.contains("<script"));
+}
+
+#[test]
+fn a_comparison_has_its_tables_and_its_pictures_and_escapes() {
+    let mut run = hostile();
+    for flip in &mut run.flips {
+        flip.question = "seed 0 clean".into();
+    }
+    let (pairs, _) = crate::drift::models_of_a_run(&run, "standard", EVIL).unwrap();
+    let comparison = crate::drift::compare("standard", EVIL, &pairs, vec![EVIL.into()], 0);
+    let contests = crate::drift::contests(&comparison, &pairs);
+    let runs = [(EVIL.to_string(), &run.manifest)];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/page.html");
+    let compared = Compared { comparison: &comparison, contests: &contests, flips: &run.flips, runs: &runs };
+    write_comparison(&compared, &path).unwrap();
+    let html = std::fs::read_to_string(&path).unwrap();
+    assert_balanced(&html);
+    assert!(!html.contains(EVIL) && html.matches("<script").count() == 1);
+    let sections: Vec<&str> = html.split("<section id=\"").skip(1).map(|s| s.split('"').next().unwrap()).collect();
+    assert_eq!(sections, ["differences", "flips", "manifest"]);
+    assert_eq!(html.matches("class=\"flip\"").count(), 2);
+    assert_eq!(html.matches("<th scope=\"col\">says</th>").count(), 2, "recall@1, and every metric below");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A whole run: data, models, trials, records, report. Every stage finds out by itself whether it is already done.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,10 +14,11 @@ use super::shard::{self, PartDone, merge};
 use super::soundness;
 use super::store::TrialStore;
 use super::trials::{self, TrialContext};
-use super::{demands, environment, ers};
+use super::{demands, environment, ers, flips};
 use crate::dataset::{self, ImageSet};
 use crate::encoder::onnx::Runtime;
-use crate::record::{Check, Manifest, Run, folder};
+use crate::progress::{Cancel, Observer};
+use crate::record::{Check, FlippedQuery, Manifest, Run, folder};
 use crate::report::Extras;
 use crate::suite::plan::Plan;
 use crate::suite::shards::Part;
@@ -135,15 +137,30 @@ pub fn execute(suite: &Path, settings: &Settings<'_>) -> Result<Outcome, RunErro
     if let Some(key) = settings.only.iter().flatten().find(|key| !known(key)) {
         return Err(RunError::UnknownTrial { key: key.clone(), suite: plan.name });
     }
-    finish(outcome, run, &plan.suite.expectations, settings.until)
+    let shows_pictures = plan.suite.evaluation.gallery > 0;
+    let flips = |run: &Run| if shows_pictures { flips::of_run(run, || Ok(&images)) } else { Ok(vec![]) };
+    finish(outcome, run, &plan.suite.expectations, settings.until, flips)
+}
+
+/// Where the pictures of a merged run come from: the parts have none of queries that two models of different parts answer
+/// differently.
+pub struct Album<'a> {
+    /// Folder of data sets and their caches.
+    pub data: PathBuf,
+    /// Value of `PATH`, for the npm client that fetches data.
+    pub search_path: OsString,
+    /// Hears of progress.
+    pub observer: &'a dyn Observer,
+    /// Set by Ctrl-C.
+    pub cancel: Cancel,
 }
 
 /// Joins the parts that several machines did into the run that one would have made, and writes it to `out` or
 /// `reports/runs/SUITE`.
 ///
 /// # Errors
-/// [`RunError`]: parts that do not make a run, a damaged file, a full disk.
-pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError> {
+/// [`RunError`]: parts that do not make a run, a damaged file, a data set that is not there, a full disk.
+pub fn merge(places: &[PathBuf], out: Option<&Path>, album: &Album<'_>) -> Result<Outcome, RunError> {
     let merged = merge::merge(places, out)?;
     let outcome = Outcome {
         folder: merged.out,
@@ -154,14 +171,25 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Outcome, RunError
         verdicts: vec![],
         report: None,
     };
-    finish(outcome, merged.run, &merged.expectations, Until::Reported)
+    let images = |run: &Run| {
+        flips::images_of(&run.manifest, &album.data, Some(&album.search_path), album.observer, &album.cancel)
+    };
+    let flips = |run: &Run| if merged.stories > 0 { flips::of_run(run, || images(run)) } else { Ok(vec![]) };
+    finish(outcome, merged.run, &merged.expectations, Until::Reported, flips)
 }
 
 /// What all trials together say, the record and the report.
-fn finish(mut outcome: Outcome, mut run: Run, expectations: &[Expectation], until: Until) -> Result<Outcome, RunError> {
+fn finish(
+    mut outcome: Outcome,
+    mut run: Run,
+    expectations: &[Expectation],
+    until: Until,
+    flips: impl FnOnce(&Run) -> Result<Vec<FlippedQuery>, RunError>,
+) -> Result<Outcome, RunError> {
     derived::add_rows(&mut run);
     soundness::compare_rows(&mut run);
     ers::add_rows(&mut run);
+    run.flips = flips(&run)?;
     folder::write(&run, &outcome.folder)?;
     outcome.verdicts = expectations.iter().map(|e| judge(e, &run.measurements)).collect();
     if until >= Until::Reported {
@@ -228,6 +256,7 @@ fn manifest(
             split.test.len()
         ),
         dataset_digest: images.digest.to_string(),
+        dataset_spec: Some(plan.suite.dataset.clone()),
         threads: settings.threads as u32,
         machine: environment::machine_in_words(),
         started_unix_s: settings.started_unix_s,

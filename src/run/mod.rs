@@ -8,6 +8,7 @@ pub mod ers;
 pub mod estimate;
 pub mod execute;
 pub mod expect;
+pub mod flips;
 mod foreign;
 pub mod libraries;
 mod machine;
@@ -97,6 +98,31 @@ pub enum RunError {
     Demands {
         /// One for each attack: what it needs, what there is, how to fix it.
         problems: Vec<String>,
+    },
+    /// The pictures of a finished run are not to be had.
+    #[error(
+        "the report shows pictures of the run `{suite}`, and its data set cannot be opened in {}: {why}; --data FOLDER names another folder of data sets",
+        data.display()
+    )]
+    NoPictures {
+        /// Name of its suite.
+        suite: String,
+        /// The folder of data sets.
+        data: PathBuf,
+        /// What is missing and how to put it there.
+        why: String,
+    },
+    /// The pictures that are there are not the run's.
+    #[error(
+        "the pictures of data set {dataset} are not those of the run: their digest is {got}, the run says {wanted}; give --data the folder of data sets that the run had, or run the suite again"
+    )]
+    OtherPictures {
+        /// Which data set.
+        dataset: String,
+        /// Digest of what is there.
+        got: String,
+        /// Digest of what was measured.
+        wanted: String,
     },
     /// Images of another size than the model takes.
     #[error(

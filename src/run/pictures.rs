@@ -98,7 +98,8 @@ fn neighbours(images: &ImageSet, outcome: &QueryOutcome) -> Vec<Thumbnail> {
     outcome.neighbors.iter().take(SHOWN).map(|&i| thumbnail(images, i as usize, outcome.label)).collect()
 }
 
-fn thumbnail(images: &ImageSet, index: usize, query_label: u32) -> Thumbnail {
+/// The picture at `index`, which the images must have, beside a query of class `query_label`.
+pub(super) fn thumbnail(images: &ImageSet, index: usize, query_label: u32) -> Thumbnail {
     let label = images.labels[index];
     Thumbnail {
         index: index as u32,

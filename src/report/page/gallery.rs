@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use image::imageops::FilterType;
-use image::{ImageEncoder as _, RgbImage};
-
 use super::super::ReportError;
 use super::super::words::escape;
-use crate::record::{GalleryItem, Run, Thumbnail};
+use super::picture::{Shown, neighbors};
+use crate::record::{GalleryItem, Run};
+
+/// The pictures' file in the run folder.
+const FILE: &str = "gallery.json";
+
+/// Pictures up to this side keep every pixel: what an attack added is as small as a pixel.
+const LOSSLESS: u32 = 64;
 
 /// Neighbours shown of each query.
 const NEIGHBORS: usize = 5;
@@ -17,17 +19,8 @@ const NEIGHBORS: usize = 5;
 /// Targets shown of each query; of more the number is told.
 const TARGETS: usize = 5;
 
-/// Longest side of a picture in the page; larger ones are made smaller.
-const SIDE: u32 = 96;
-
-/// Pictures up to this side are stored without loss.
-const LOSSLESS: u32 = 64;
-
-/// Bytes that all pictures of a page may take, so that the file stays below 5 MB.
-const BYTES: usize = 3_200_000;
-
-/// All stories, as many as fit; the rest is counted.
-pub(super) fn stories(run: &Run) -> Result<String, ReportError> {
+/// All stories, as many as fit into so many bytes; the rest is counted.
+pub(super) fn stories(run: &Run, budget: usize) -> Result<String, ReportError> {
     let items = &run.gallery;
     if items.is_empty() {
         return Ok(String::new());
@@ -41,7 +34,7 @@ pub(super) fn stories(run: &Run) -> Result<String, ReportError> {
     for item in items {
         let known = run.measurements.iter().any(|m| m.trial == item.trial);
         let text = story(item, known)?;
-        if bytes + text.len() > BYTES {
+        if bytes + text.len() > budget {
             break;
         }
         bytes += text.len();
@@ -77,11 +70,12 @@ fn story(item: &GalleryItem, known: bool) -> Result<String, ReportError> {
     }
     let magnified = format!("perturbation × {}", item.magnification);
     out += "</h3>\n<div class=\"rows\"><div class=\"whole\">\n<h4>The query and what it was to be taken for</h4><div class=\"strip\">\n";
-    out += &figure(&item.clean, item.size, "", ("", "clean query"))?;
-    out += &figure(&item.adversarial, item.size, "", ("", "attacked query"))?;
-    out += &noise(&item.perturbation, item.size, &magnified)?;
+    let shown = Shown { file: FILE, size: item.size, lossless: LOSSLESS };
+    out += &shown.figure(&item.clean, "", ("", "clean query"))?;
+    out += &shown.figure(&item.adversarial, "", ("", "attacked query"))?;
+    out += &shown.noise(&item.perturbation, &magnified)?;
     for target in item.targets.iter().take(TARGETS) {
-        out += &figure(target, item.size, "target", ("→ ", &format!("target: {}", target.class)))?;
+        out += &shown.figure(target, "target", ("→ ", &format!("target: {}", target.class)))?;
     }
     out += "</div>\n";
     if item.targets.len() > TARGETS {
@@ -96,70 +90,15 @@ fn story(item: &GalleryItem, known: bool) -> Result<String, ReportError> {
             continue;
         }
         let _ = writeln!(out, "<div><h4>{name}</h4><div class=\"strip\">");
-        for neighbor in list.iter().take(NEIGHBORS) {
-            let (frame, sign) = if neighbor.same_class { ("same", "✓ ") } else { ("other", "✗ ") };
-            out += &figure(neighbor, item.size, frame, (sign, &neighbor.class))?;
-        }
+        out += &neighbors(&shown, list.iter().take(NEIGHBORS))?;
         out += "</div></div>\n";
     }
     Ok(out + "</div></article>\n")
 }
 
-fn figure(picture: &Thumbnail, size: u32, frame: &str, caption: (&str, &str)) -> Result<String, ReportError> {
-    framed(picture, size, frame, caption, FilterType::Triangle)
-}
-
-/// Made smaller by leaving pixels out: an average would show a milder perturbation than there was.
-fn noise(picture: &Thumbnail, size: u32, caption: &str) -> Result<String, ReportError> {
-    framed(picture, size, "", ("", caption), FilterType::Nearest)
-}
-
-fn framed(
-    picture: &Thumbnail,
-    size: u32,
-    frame: &str,
-    (sign, caption): (&str, &str),
-    filter: FilterType,
-) -> Result<String, ReportError> {
-    let caption = escape(caption);
-    let (kind, bytes) = encoded(picture, size, filter)?;
-    let data = STANDARD.encode(bytes);
-    let side = size.min(SIDE);
-    let sign = if sign.is_empty() { String::new() } else { format!("<b>{sign}</b>") };
-    let class = if frame.is_empty() { "thumb".to_string() } else { format!("thumb {frame}") };
-    Ok(format!(
-        "<figure class=\"{class}\"><span class=\"frame\"><img width=\"{side}\" height=\"{side}\" alt=\"{caption}\" \
-         src=\"data:image/{kind};base64,{data}\"></span><figcaption>{sign}{caption}</figcaption></figure>\n"
-    ))
-}
-
-/// Planes `[3, size, size]` as PNG, or as JPEG where they are large.
-fn encoded(picture: &Thumbnail, size: u32, filter: FilterType) -> Result<(&'static str, Vec<u8>), ReportError> {
-    let fail = |why: String| ReportError::Picture { index: picture.index, why };
-    let plane = (size as usize).saturating_mul(size as usize);
-    if plane == 0 || picture.pixels.len() != plane.saturating_mul(3) {
-        return Err(fail(format!("has {} bytes, wanted 3 × {size} × {size}", picture.pixels.len())));
-    }
-    let mut rgb = Vec::with_capacity(3 * plane);
-    for at in 0..plane {
-        rgb.extend([picture.pixels[at], picture.pixels[plane + at], picture.pixels[2 * plane + at]]);
-    }
-    let mut bytes = Vec::new();
-    if size <= LOSSLESS {
-        let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-        encoder.write_image(&rgb, size, size, image::ExtendedColorType::Rgb8).map_err(|e| fail(e.to_string()))?;
-        return Ok(("png", bytes));
-    }
-    let whole = RgbImage::from_raw(size, size, rgb).ok_or_else(|| fail("has too few bytes".into()))?;
-    let side = size.min(SIDE);
-    let small = if side < size { image::imageops::resize(&whole, side, side, filter) } else { whole };
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 85);
-    encoder.write_image(small.as_raw(), side, side, image::ExtendedColorType::Rgb8).map_err(|e| fail(e.to_string()))?;
-    Ok(("jpeg", bytes))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::picture::BYTES;
     use super::*;
     use crate::record::sample;
 
@@ -192,7 +131,7 @@ mod tests {
         }
         let text = story(&item, false).unwrap();
         assert!(text.contains("data:image/jpeg") && text.contains("width=\"96\""));
-        let all = stories(&Run { gallery: vec![item; 60], ..sample::run() }).unwrap();
+        let all = stories(&Run { gallery: vec![item; 60], ..sample::run() }, BYTES).unwrap();
         assert!(all.len() < BYTES + 1000, "{} bytes", all.len());
         assert!(all.contains(" more are in gallery.json"));
     }

@@ -14,18 +14,28 @@ use super::summary::{Chapter, Summary};
 use super::table::{self, Table};
 use super::trend::Trend;
 use super::words::escape;
-use super::{ReportError, corruptions, ers, metrics, published, robustness, threat};
+use super::{ReportError, corruptions, ers, flips as contest, metrics, published, robustness, threat};
 
 mod appendix;
 mod board;
+mod comparison;
+mod flips;
 mod gallery;
+mod picture;
 mod tables;
 
 pub use board::leaderboard;
+pub use comparison::{Compared, comparison};
 use tables::{folded, rendered, unfolded};
 
 /// Failed checks that are listed in the open; of more the list is folded.
 const FAILED: usize = 12;
+
+/// Questions about two models whose table is in the open; of more it is folded.
+const CONTESTS: usize = 24;
+
+/// Bytes that pictures of flipped queries may take of those of all pictures; stories have the rest.
+const FLIPS: usize = 1_600_000;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -131,7 +141,14 @@ fn sections(material: &Material<'_>, charts: &[Chart]) -> Result<Sections, Repor
         out.add(chapter.id(), chapter.title(), content);
     }
     out.add("curves", "Budget curves", shown("epsilon") + &shown("steps") + &tables(vec![robustness::areas(material)]));
-    out.add("pictures", "Pictures", gallery::stories(run)?);
+    let (counts, contests) = contest::counted(material);
+    let flipped = flips::contests(&contests, &run.flips, FLIPS)?;
+    out.add("pictures", "Pictures", gallery::stories(run, picture::BYTES.saturating_sub(flipped.len()))?);
+    let counts = counts.map(|table| match table.rows.len() {
+        0..=CONTESTS => rendered(&table),
+        n => folded(&format!("All {n} questions: {}", table.caption), &rendered(&table)),
+    });
+    out.add("flips", contest::TITLE, counts.unwrap_or_default() + &flipped);
     let geometry = shown("map") + &shown("shift") + &shown("densities") + &shown("spectrum");
     out.add("geometry", "Geometry of the embeddings", geometry + &unfolded(&metrics::geometry(run, summary)));
     out.add("published", "Beside published numbers", tables(vec![published::table(run)]));

@@ -41,6 +41,9 @@ pub struct ShardCard {
     /// The suite's weights of checks.
     #[serde(default)]
     pub checks: CheckMarks,
+    /// Picture stories that the suite wants of each attack; 0: no pictures at all. Cards of earlier versions have none.
+    #[serde(default)]
+    pub stories: usize,
 }
 
 /// A finished trial in the folder.

@@ -104,6 +104,8 @@ pub struct Merged {
     pub expectations: Vec<Expectation>,
     /// Its weights of checks.
     pub checks: CheckMarks,
+    /// Picture stories that it wants of each attack; 0: no pictures at all.
+    pub stories: usize,
 }
 
 /// Reads parts and joins them; copies their trials to `out` (default `reports/runs/SUITE`), so that the run can be continued
@@ -151,6 +153,7 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         steps: vec![],
         training: models.iter().flat_map(|model| model.curve.iter().cloned()).collect(),
         gallery: vec![],
+        flips: vec![],
         views: vec![],
     };
     for trial in trials.into_values().flatten() {
@@ -160,7 +163,9 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>) -> Result<Merged, MergeErro
         run.gallery.extend(trial.gallery);
         run.views.extend(trial.view);
     }
-    Ok(Merged { out, run, expectations: cards[0].expectations.clone(), checks: cards[0].checks.clone() })
+    let card = cards[0];
+    let (expectations, checks) = (card.expectations.clone(), card.checks.clone());
+    Ok(Merged { out, run, expectations, checks, stories: card.stories })
 }
 
 type Found = (PathBuf, ShardCard);

@@ -86,6 +86,7 @@ pub(super) fn write(
             .collect(),
         expectations: context.plan.suite.expectations.clone(),
         checks: context.plan.suite.checks.clone(),
+        stories: context.plan.suite.evaluation.gallery,
     };
     card.write(folder)?;
     let trials = done.values().flatten();
