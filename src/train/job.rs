@@ -215,7 +215,7 @@ impl<'a> Training<'a> {
         network.output_shapes(job.images.size, job.images.size)?;
         let mut model = Model::new(&network, job.seed, job.device)?;
         if recipe.precision == Precision::Bf16Mixed && job.device == Device::Cpu && !computes_bfloat16() {
-            job.observer.note("this processor has no bfloat16 arithmetic: precision = \"float32\" is faster here");
+            job.observer.say("this processor has no bfloat16 arithmetic: precision = \"float32\" is faster here");
         }
         let Quirks { selection, auxiliary_start, .. } = Quirks::resolve(recipe.preset, &recipe.quirks);
         match (job.start, &recipe.weights) {

@@ -64,6 +64,19 @@ fn parts_in_any_order_one_of_them_killed_and_repeated_give_the_bytes_of_one_run(
     assert_eq!(std::fs::metadata(&files[1]).unwrap().modified().unwrap(), kept, "a finished trial was made again");
     merge(folder, &["parts"]).assert().success().stdout(contains("report: "));
     assert_same(&folder.join("merged"), &finished().folder.path().join("run"));
+
+    // A machine whose pictures are others: numbers are not lost for want of pictures.
+    let flips = |run: &str| mdprop::record::folder::read(&folder.join(run)).unwrap().flips;
+    assert!(!flips("merged").is_empty());
+    for part in std::fs::read_dir(folder.join("parts")).unwrap() {
+        let card = part.unwrap().path().join("shard.json");
+        let text = std::fs::read_to_string(&card).unwrap();
+        let other = text.replace("\"per_class\": 12", "\"per_class\": 13");
+        assert_ne!(text, other);
+        std::fs::write(&card, other).unwrap();
+    }
+    merge(folder, &["parts"]).assert().success().stderr(contains("merged without pictures of flipped queries"));
+    assert!(flips("merged").is_empty());
 }
 
 #[test]
