@@ -102,11 +102,12 @@ pub enum CardError {
 }
 
 impl ArtefactCard {
-    /// Reads the card of a folder and verifies the files it names; `None` if there is no card yet.
+    /// Reads the card of what was made from `made_from` with these branches and verifies the files it names; `None` if
+    /// there is no card yet or one of another recipe, seed or data set, whose files are to be made again.
     ///
     /// # Errors
     /// [`CardError`].
-    pub fn read(folder: &Path) -> Result<Option<Self>, CardError> {
+    pub fn read(folder: &Path, made_from: &Digest, branches: &[Branch]) -> Result<Option<Self>, CardError> {
         let path = folder.join(CARD);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -114,8 +115,18 @@ impl ArtefactCard {
             Err(source) => return Err(CardError::Read { path, source }),
         };
         let card: Self = serde_json::from_slice(&bytes).map_err(|source| CardError::Format { path, source })?;
-        if card.files.iter().all(|file| file.branch != Branch::Main) {
-            let source = serde::de::Error::custom("it names no file of the branch `main`");
+        if card.made_from != *made_from {
+            return Ok(None);
+        }
+        // Trials are planned from the recipe and measured with these files: one too few would be a trial too few.
+        if !card.files.iter().map(|file| file.branch).eq(branches.iter().copied()) {
+            let names =
+                |all: &mut dyn Iterator<Item = Branch>| all.map(|b| b.to_string()).collect::<Vec<_>>().join(", ");
+            let source = serde::de::Error::custom(format!(
+                "it names files of the branches [{}], its recipe has [{}]",
+                names(&mut card.files.iter().map(|file| file.branch)),
+                names(&mut branches.iter().copied()),
+            ));
             return Err(CardError::Format { path: folder.join(CARD), source });
         }
         for file in &card.files {
@@ -167,24 +178,38 @@ mod tests {
         }
     }
 
+    fn read(folder: &Path, branches: &[Branch]) -> Result<Option<ArtefactCard>, CardError> {
+        ArtefactCard::read(folder, &Digest::of_bytes(b"x"), branches)
+    }
+
     #[test]
-    fn a_card_without_the_main_branch_is_none() {
+    fn a_card_must_name_every_branch_of_its_recipe_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let card = ArtefactCard { files: vec![], ..card(folder.path()) };
-        card.write(folder.path()).unwrap();
-        let error = ArtefactCard::read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("no file of the branch `main`") && error.contains("remove the folder"), "{error}");
+        let whole = card(folder.path());
+        let twice = [whole.files.clone(), whole.files.clone()].concat();
+        let aux = Branch::Aux(1);
+        for (files, branches, said) in [
+            (vec![], &[Branch::Main][..], "branches [], its recipe has [main]"),
+            (whole.files.clone(), &[Branch::Main, aux], "branches [main], its recipe has [main, aux1]"),
+            (twice, &[Branch::Main], "branches [main, main], its recipe has [main]"),
+        ] {
+            ArtefactCard { files, ..whole.clone() }.write(folder.path()).unwrap();
+            let error = read(folder.path(), branches).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("remove the folder"), "{error}");
+        }
     }
 
     #[test]
     fn a_card_comes_back_and_a_changed_file_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(ArtefactCard::read(folder.path()).unwrap(), None);
+        assert_eq!(read(folder.path(), &[Branch::Main]).unwrap(), None);
         let card = card(folder.path());
         card.write(folder.path()).unwrap();
-        assert_eq!(ArtefactCard::read(folder.path()).unwrap(), Some(card));
+        let other = ArtefactCard::read(folder.path(), &Digest::of_bytes(b"another recipe"), &[Branch::Main]).unwrap();
+        assert_eq!(other, None);
+        assert_eq!(read(folder.path(), &[Branch::Main]).unwrap(), Some(card));
         std::fs::write(folder.path().join("main.onnx"), b"another file").unwrap();
-        let error = ArtefactCard::read(folder.path()).unwrap_err().to_string();
+        let error = read(folder.path(), &[Branch::Main]).unwrap_err().to_string();
         assert!(error.contains("main.onnx") && error.contains("the card says"), "{error}");
     }
 }

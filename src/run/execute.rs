@@ -176,12 +176,17 @@ pub fn merge(places: &[PathBuf], out: Option<&Path>, album: &Album<'_>) -> Resul
         flips::images_of(&run.manifest, &album.data, Some(&album.search_path), album.observer, &album.cancel)
     };
     // The numbers of many machines are worth more than pictures of a data set that the merging one may not have.
-    let flips = |run: &Run| match if merged.stories > 0 { flips::of_run(run, || images(run)) } else { Ok(vec![]) } {
-        Err(error @ (RunError::NoPictures { .. } | RunError::OtherPictures { .. })) => {
-            album.observer.say(&format!("merged without pictures of flipped queries: {error}"));
-            Ok(vec![])
+    let flips = |run: &Run| {
+        if merged.stories == 0 {
+            return Ok(vec![]);
         }
-        flips => flips,
+        match flips::of_run(run, || images(run)) {
+            Err(error @ (RunError::NoPictures { .. } | RunError::OtherPictures { .. })) => {
+                album.observer.say(&format!("merged without pictures of flipped queries: {error}"));
+                Ok(vec![])
+            }
+            flips => flips,
+        }
     };
     finish(outcome, merged.run, &merged.expectations, Until::Reported, flips)
 }

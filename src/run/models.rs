@@ -111,7 +111,7 @@ pub(super) fn finished(
     artifacts: &Path,
 ) -> Result<Option<ReadyModel>, RunError> {
     let (folder, made_from) = artefact(model, recipe, seed, images, artifacts);
-    let card = ArtefactCard::read(&folder)?.filter(|card| card.made_from == made_from);
+    let card = ArtefactCard::read(&folder, &made_from, &model.branches())?;
     Ok(card.map(|card| ready(model, recipe, seed, folder, card)))
 }
 
@@ -125,10 +125,10 @@ fn trained(
 ) -> Result<ReadyModel, RunError> {
     let (folder, made_from) = artefact(model, recipe, seed, images, &settings.artifacts);
     let making = Making { model, recipe, seed, images, runtime, settings, folder: &folder, made_from: &made_from };
-    let card = match ArtefactCard::read(&folder)? {
-        Some(card) if card.made_from == made_from => card,
-        _ if settings.until == Until::Trained => return train_only(&making),
-        _ => make(&making)?,
+    let card = match ArtefactCard::read(&folder, &made_from, &model.branches())? {
+        Some(card) => card,
+        None if settings.until == Until::Trained => return train_only(&making),
+        None => make(&making)?,
     };
     Ok(ready(model, recipe, seed, folder, card))
 }

@@ -260,7 +260,9 @@ impl<'a> Training<'a> {
     fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), TrainError> {
         self.trainer.model.load_weights(&checkpoint.model)?;
         let moment = |data: &[f32]| Tensor::f_from_slice(data)?.f_to_device(self.job.device);
-        let (mean, square) = (moment(&checkpoint.mean)?, moment(&checkpoint.square)?);
+        let model = &self.trainer.model;
+        let [mean, square] = [&checkpoint.mean, &checkpoint.square].map(|data| model.from_file_order(&moment(data)?));
+        let (mean, square) = (mean?, square?);
         self.trainer.adam.restore(checkpoint.steps, &mean, &square);
         if let Some(own) = &checkpoint.loss {
             self.trainer.restore_loss(&moment(&own.values)?, &moment(&own.mean)?, &moment(&own.square)?)?;
@@ -349,6 +351,7 @@ impl<'a> Training<'a> {
         let learning_rate = self.schedule.learning_rate(last_step);
         self.curve.push(EpochRecord { epoch: number, loss, selection_recall: recall, learning_rate });
         let (mean, square) = self.trainer.adam.moments();
+        let in_file_order = |moment| Vec::try_from(self.trainer.model.to_file_order(moment)?);
         let checkpoint = Checkpoint {
             training: self.identity.as_str().to_string(),
             steps: self.trainer.adam.steps(),
@@ -356,8 +359,8 @@ impl<'a> Training<'a> {
             best_epoch: self.best_epoch,
             best: self.best.clone().filter(|_| self.best_epoch != number),
             model,
-            mean: Vec::try_from(mean)?,
-            square: Vec::try_from(square)?,
+            mean: in_file_order(mean)?,
+            square: in_file_order(square)?,
             loss: self.loss_state()?,
             previous: self.trainer.previous(),
         };

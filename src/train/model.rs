@@ -6,6 +6,7 @@
 
 mod first_values;
 mod inference;
+mod layout;
 mod norms;
 mod plan;
 
@@ -21,6 +22,7 @@ use crate::suite::recipe::Precision;
 
 use first_values::first_values;
 pub use inference::Inference;
+use layout::Order;
 use plan::{Step, steps};
 
 /// A run of consecutive images of a batch that share one batch-norm branch.
@@ -91,7 +93,8 @@ pub struct Model {
     network: Network,
     device: Device,
     specs: Vec<ParameterSpec>,
-    /// All trained entries, `[trained_count]`, in the order of [`Network::parameters`].
+    /// All trained entries, `[trained_count]`, tensor by tensor in the order of [`Network::parameters`], each in its
+    /// [`Order`].
     flat: Tensor,
     /// One tensor per spec, same order: leaf views of `flat`, or buffers of their own.
     tensors: Vec<Tensor>,
@@ -128,20 +131,21 @@ impl Model {
         let specs = network.parameters();
         check(&specs, weights)?;
         let data = |spec: &ParameterSpec| weights.tensors[&spec.name].data.as_slice();
-        let trained: Vec<f32> = specs.iter().filter(|s| s.kind.is_trained()).flat_map(data).copied().collect();
-        let flat = Tensor::f_from_slice(&trained)?.f_to_device(device)?;
+        let value = |spec: &ParameterSpec| Tensor::f_from_slice(data(spec))?.f_view(layout::shape(spec).as_slice());
+        let trained = specs.iter().filter(|spec| spec.kind.is_trained());
+        let pieces = trained.map(|spec| Order::of(spec, device).entries(&value(spec)?));
+        let flat = Tensor::f_cat(&pieces.collect::<Result<Vec<_>, _>>()?, 0)?.f_to_device(device)?;
         let mut offset = 0;
         let mut tensors = Vec::with_capacity(specs.len());
         for spec in &specs {
-            let shape: Vec<i64> = spec.shape.iter().map(|&s| s as i64).collect();
-            let count = spec.count() as i64;
             tensors.push(if spec.kind.is_trained() {
+                let count = spec.count() as i64;
                 // `detach` keeps the storage (and its version counter) but makes a leaf of its own.
-                let leaf = flat.f_narrow(0, offset, count)?.f_view(shape.as_slice())?.f_detach()?;
+                let leaf = Order::of(spec, device).view(&flat.f_narrow(0, offset, count)?, spec)?.f_detach()?;
                 offset += count;
                 leaf.f_set_requires_grad(true)?
             } else {
-                Tensor::f_from_slice(data(spec))?.f_view(shape.as_slice())?.f_to_device(device)?
+                value(spec)?.f_to_device(device)?
             });
         }
         let channel = |v: &[f32; 3]| Tensor::f_from_slice(v)?.f_view([1, 3, 1, 1])?.f_to_device(device);
@@ -361,9 +365,13 @@ impl Model {
     /// # Errors
     /// libtorch's own.
     pub fn per_parameter(&self, value: impl Fn(&ParameterSpec) -> f32) -> Result<Tensor, TchError> {
-        let trained = self.specs.iter().filter(|spec| spec.kind.is_trained());
-        let values: Vec<f32> = trained.flat_map(|spec| std::iter::repeat_n(value(spec), spec.count())).collect();
+        let values: Vec<f32> = self.trained().flat_map(|spec| std::iter::repeat_n(value(spec), spec.count())).collect();
         Tensor::f_from_slice(&values)?.f_to_device(self.device)
+    }
+
+    /// What is trained, in network order.
+    fn trained(&self) -> impl Iterator<Item = &ParameterSpec> + Clone {
+        self.specs.iter().filter(|spec| spec.kind.is_trained())
     }
 
     fn select(&self, trained: bool) -> Vec<(&str, &Tensor)> {
@@ -371,13 +379,14 @@ impl Model {
         pairs.filter(|(s, _)| s.kind.is_trained() == trained).map(|(s, t)| (s.name.as_str(), t)).collect()
     }
 
-    /// The one buffer behind all trained tensors, `[trained_count]`, in their order. It wants no gradient itself; change
-    /// it in place (under `tch::no_grad`) and every parameter has changed.
+    /// The one buffer behind all trained tensors, `[trained_count]`, in their order; the entries of one lie as is best on
+    /// its device ([`Model::to_file_order`]). It wants no gradient itself; change it in place (under `tch::no_grad`) and
+    /// every parameter has changed.
     pub fn flat_parameters(&self) -> &Tensor {
         &self.flat
     }
 
-    /// The gradient of a scalar with respect to [`Model::flat_parameters`], as consecutive pieces, and to one more leaf;
+    /// The gradient of a scalar with respect to [`Model::flat_parameters`], entry by entry in consecutive pieces, and to one more leaf;
     /// zero where the scalar does not depend on a parameter (a branch that no slice used). Consumes the graph; fills no
     /// `grad` field.
     ///
@@ -388,8 +397,9 @@ impl Model {
         let own = leaves.len();
         leaves.extend(other);
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
-        let pieces = gradients.iter().zip(&leaves).map(|(gradient, leaf)| {
-            if gradient.defined() { gradient.f_reshape([-1]) } else { leaf.detach().f_zeros_like()?.f_reshape([-1]) }
+        let orders = self.trained().map(|spec| Order::of(spec, self.device)).chain([Order::Plain]);
+        let pieces = gradients.iter().zip(&leaves).zip(orders).map(|((gradient, leaf), order)| {
+            if gradient.defined() { order.entries(gradient) } else { leaf.detach().f_zeros_like()?.f_reshape([-1]) }
         });
         let mut pieces = pieces.collect::<Result<Vec<_>, _>>()?;
         let other = (pieces.len() > own).then(|| pieces.pop()).flatten();

@@ -17,7 +17,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    fn out(&self) -> PathBuf {
+    pub fn out(&self) -> PathBuf {
         self.folder.path().join("run")
     }
 
@@ -26,7 +26,7 @@ impl Finished {
     }
 }
 
-fn arguments(folder: &Path) -> Vec<OsString> {
+pub fn arguments(folder: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["run", "suites/smoke.toml", "--quiet"].map(OsString::from).into();
     for (flag, name) in [("--out", "run"), ("--artifacts", "artifacts"), ("--data", "data")] {
         arguments.extend([OsString::from(flag), folder.join(name).into()]);
@@ -34,7 +34,7 @@ fn arguments(folder: &Path) -> Vec<OsString> {
     arguments
 }
 
-fn command(folder: &Path) -> assert_cmd::Command {
+pub fn command(folder: &Path) -> assert_cmd::Command {
     let mut command = program();
     command.args(arguments(folder)).args(["--threads", "2"]).timeout(Duration::from_secs(240));
     command
