@@ -329,9 +329,9 @@ fn gamma() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSpec {
-    /// Learning rate (its peak, with a one-cycle schedule).
+    /// Learning rate (its peak, with a one-cycle schedule), above 0 and at most 1.
     pub learning_rate: f64,
-    /// L2 weight decay.
+    /// L2 weight decay, 0 to 1.
     #[serde(default)]
     pub weight_decay: f64,
     /// Course of the learning rate over all steps.

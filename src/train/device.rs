@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Device;
 
+use crate::suite::recipe::Precision;
+
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
@@ -110,9 +112,32 @@ fn load_cuda_half(path: &Path) -> Result<(), DeviceError> {
     Ok(())
 }
 
+/// Whether the processor multiplies bfloat16 itself; libtorch imitates it elsewhere.
+pub(super) fn processor_has_bfloat16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true; // not known
+}
+
+/// What to say of a precision that costs time on `device` instead of saving it.
+pub(super) fn slow_format(precision: Precision, device: Device, has_bfloat16: bool) -> Option<&'static str> {
+    (precision == Precision::Bf16Mixed && device == Device::Cpu && !has_bfloat16)
+        .then_some("this processor has no bfloat16 arithmetic: precision = \"float32\" is faster here")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bfloat16_is_spoken_of_where_a_processor_imitates_it() {
+        let said = |precision, device, has| slow_format(precision, device, has).is_some();
+        assert!(said(Precision::Bf16Mixed, Device::Cpu, false));
+        assert!(!said(Precision::Bf16Mixed, Device::Cpu, true));
+        assert!(!said(Precision::Bf16Mixed, Device::Cuda(0), false));
+        assert!(!said(Precision::Float32, Device::Cpu, false));
+    }
 
     #[test]
     fn devices_are_written_as_in_pytorch() {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tch::{Device, TchError, Tensor};
 
 use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, Generations, LossState};
+use super::device;
 use super::memory::KeptMemory;
 use super::model::{Model, ModelError};
 use super::pretrained::{self, FileError};
@@ -25,7 +26,7 @@ use crate::network::{Network, NetworkError, build};
 use crate::progress::{Cancel, Cancelled, Observer};
 use crate::record::TrainingPoint;
 use crate::rng;
-use crate::suite::recipe::{Precision, Quirks, Recipe, Selection};
+use crate::suite::recipe::{Quirks, Recipe, Selection};
 
 /// Batches prepared ahead of the step that needs them.
 const PREFETCH: usize = 4;
@@ -214,8 +215,8 @@ impl<'a> Training<'a> {
         // Said here in its own words, not by libtorch in the first step.
         network.output_shapes(job.images.size, job.images.size)?;
         let mut model = Model::new(&network, job.seed, job.device)?;
-        if recipe.precision == Precision::Bf16Mixed && job.device == Device::Cpu && !computes_bfloat16() {
-            job.observer.say("this processor has no bfloat16 arithmetic: precision = \"float32\" is faster here");
+        if let Some(notice) = device::slow_format(recipe.precision, job.device, device::processor_has_bfloat16()) {
+            job.observer.say(notice);
         }
         let Quirks { selection, auxiliary_start, .. } = Quirks::resolve(recipe.preset, &recipe.quirks);
         match (job.start, &recipe.weights) {
@@ -377,14 +378,6 @@ impl<'a> Training<'a> {
     fn source(&self, image: usize) -> String {
         self.job.images.sources.get(image).cloned().unwrap_or_else(|| format!("#{image}"))
     }
-}
-
-/// Whether the processor multiplies bfloat16 itself; libtorch imitates it elsewhere.
-fn computes_bfloat16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    return true; // not known
 }
 
 /// A batch on the device, `[n, 3, h, w]`.
