@@ -9,6 +9,7 @@ mod inference;
 mod layout;
 mod norms;
 mod plan;
+mod product;
 
 use std::collections::BTreeSet;
 
@@ -100,6 +101,8 @@ pub struct Model {
     tensors: Vec<Tensor>,
     /// One per node.
     steps: Vec<Step>,
+    /// Whether convolutions of few pixels are computed as matrix products.
+    products: bool,
     mean: Tensor,
     std: Tensor,
     /// What training passes and [`Model::inference`] compute feature maps in.
@@ -158,6 +161,7 @@ impl Model {
             flat,
             tensors,
             steps,
+            products: product::pays(device),
             mean,
             std,
             precision: Precision::Float32,
@@ -247,6 +251,8 @@ impl Model {
             Norms::Inside(inference) => inference.kind,
         };
         let mut outputs: Vec<Option<Tensor>> = Vec::with_capacity(self.network.nodes.len());
+        // Products and what passes them on: overwriting a view makes autograd copy all of it.
+        let mut views = vec![false; self.network.nodes.len()];
         for (i, node) in self.network.nodes.iter().enumerate() {
             // The last user takes a value, so that a pass without gradients keeps no activation it will not read again.
             let mut operands = node.inputs.iter().map(|&from| {
@@ -255,6 +261,8 @@ impl Model {
             });
             let mut operand = || operands.next().flatten().ok_or_else(|| TchError::Shape(node.name.clone()));
             let own = &self.tensors[self.steps[i].parameters.clone()];
+            let view = node.inputs.first().is_some_and(|&from| views[from]);
+            let in_place = self.steps[i].in_place && !view;
             let output = match node.op {
                 Op::Input => self.lay_out(normalized, kind)?,
                 Op::Conv { stride, padding, bias, .. } => {
@@ -270,10 +278,18 @@ impl Model {
                             (&cast[0], cast.get(1))
                         }
                     };
-                    operand()?.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?
+                    let x = operand()?;
+                    views[i] = self.is_product(i, &x);
+                    match views[i] {
+                        true => product::apply(&x, weight, bias, stride[0])?,
+                        false => x.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?,
+                    }
                 }
                 Op::BatchNorm { epsilon, momentum, .. } => match norms {
-                    Norms::Inside(_) if self.steps[i].folded => operand()?,
+                    Norms::Inside(_) if self.steps[i].folded => {
+                        views[i] = view;
+                        operand()?
+                    }
                     Norms::Inside(inference) => {
                         let whole = [Slice { branch: inference.branch, count: normalized.size()[0] }];
                         norms::sliced(&operand()?, own, &whole, false, [epsilon, momentum])?
@@ -282,13 +298,13 @@ impl Model {
                         norms::sliced(&operand()?, own, slices, train, [epsilon, momentum])?
                     }
                 },
-                Op::Relu if self.steps[i].in_place => operand()?.f_relu_()?,
+                Op::Relu if in_place => operand()?.f_relu_()?,
                 Op::Relu => operand()?.f_relu()?,
                 Op::MaxPool { kernel, stride, padding } => {
                     let [kernel, stride, padding] = [kernel, stride, padding].map(|v| [v as i64; 2]);
                     operand()?.f_max_pool2d(kernel, stride, padding, [1, 1], false)?
                 }
-                Op::Add if self.steps[i].in_place => {
+                Op::Add if in_place => {
                     let (mut a, b) = (operand()?, operand()?);
                     a.f_add_(&b)?
                 }

@@ -15,6 +15,8 @@ pub(super) struct Step {
     pub(super) in_place: bool,
     /// Whether it is a batch norm that alone reads a convolution, so that inference can put it into the weights.
     pub(super) folded: bool,
+    /// Whether it is a convolution of single pixels, which is a matrix product.
+    pub(super) pointwise: bool,
 }
 
 /// One per node.
@@ -37,6 +39,7 @@ pub(super) fn steps(network: &Network, specs: &[ParameterSpec]) -> Vec<Step> {
                     .inputs
                     .first()
                     .is_some_and(|&from| matches!(network.nodes[from].op, Op::Conv { .. }) && users(from).count() == 1),
+            pointwise: matches!(node.op, Op::Conv { kernel: 1, padding: 0, .. }),
         }
     };
     network.nodes.iter().enumerate().map(step).collect()

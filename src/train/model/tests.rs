@@ -204,6 +204,35 @@ fn what_lies_in_the_buffer_goes_to_files_in_the_order_of_the_network() {
 }
 
 #[test]
+fn products_are_the_convolutions_that_they_stand_for() {
+    // Kernels of stage 4 have a million entries, for four pixels of output; strides in front and behind.
+    let network = build(&BackboneSpec::Resnet { depth: 50, stride_in: StrideIn::Conv1 }, 8, 1).unwrap();
+    let slices = [Slice { branch: Branch::Main, count: 2 }, Slice { branch: Branch::Aux(1), count: 2 }];
+    let [convolved, multiplied] = [false, true].map(|products| {
+        let mut model = Model::new(&network, 5, Device::Cpu).unwrap();
+        model.products = products;
+        let maps = Tensor::zeros([4, 1024, 3, 3], (Kind::Float, Device::Cpu));
+        let chosen = (0..network.nodes.len()).filter(|&i| model.is_product(i, &maps)).count();
+        assert_eq!(chosen > 20, products, "{chosen}");
+        let input = model.normalize(&pixels([4, 3, 65, 65])).set_requires_grad(true);
+        // By running statistics: those of four images enlarge what the last bit of a sum leaves.
+        let embedding = model.forward(&input, Pass::Frozen(&slices));
+        let loss = (&embedding * embedding.roll([1], [0])).sum(Kind::Float);
+        let (gradient, own) = model.gradient(&loss, Some(&input)).unwrap();
+        // Attacks have their norms inside the convolutions.
+        let attacked = model.inference(Branch::Aux(1)).unwrap().forward(&input).unwrap();
+        let loss = (&attacked * attacked.roll([1], [0])).sum(Kind::Float);
+        let toward = Tensor::run_backward(&[loss], &[&input], false, false).remove(0);
+        [embedding, Tensor::cat(&gradient, 0), own.unwrap(), attacked, toward].map(|tensor| list(&tensor))
+    });
+    // The last bit of a sum may decide on which side of a kink an activation lies, and a gradient then jumps.
+    for ((a, b), limit) in convolved.iter().zip(&multiplied).zip([1e-4, 1e-2, 1e-2, 1e-4, 1e-2]) {
+        let off = relative(a, b);
+        assert!(off < limit, "{off}");
+    }
+}
+
+#[test]
 fn in_place_steps_change_no_gradient() {
     // The same network with every overwriting step switched off is the reference.
     let network = build(&BackboneSpec::Resnet { depth: 18, stride_in: StrideIn::Conv2 }, 8, 0).unwrap();
