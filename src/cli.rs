@@ -90,7 +90,7 @@ pub struct RunArgs {
     /// Who computes in ONNX Runtime: cpu or cuda. The run stops if another one did.
     #[arg(long, default_value = "cpu")]
     pub provider: Provider,
-    /// Threads; default all cores. Results do not depend on it.
+    /// Threads; default all cores. What is measured of a file does not depend on it, the last bits of a training do.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Do one of N parts of the trials, into a folder of its own: I/N with I from 1, or auto/N with the index of a Slurm
