@@ -53,11 +53,11 @@ nightly: setup
 	test $$code = 2 || \
 	"$(TARGET)/release/mdprop" report reports/runs/nightly --history reports/history.parquet; exit $$code
 
-# The evaluator without libtorch is only checked: its dependencies are the ones already checked for clippy.
+# The evaluator without libtorch and its tests are only checked: their dependencies are the ones already checked for clippy.
 test: setup
 	cargo fmt --check
 	cargo clippy --release --all-targets $(FEATURES) -- -D warnings
-	cargo clippy --release --no-default-features -- -D warnings
+	cargo clippy --release --no-default-features --all-targets -- -D warnings
 	cargo test --release $(FEATURES)
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps $(FEATURES)
 

@@ -4,6 +4,7 @@
 mod bad_input;
 #[cfg(feature = "train")]
 mod compare;
+#[cfg(feature = "train")]
 mod disk;
 mod exports;
 #[cfg(feature = "train")]

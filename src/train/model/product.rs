@@ -8,8 +8,8 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::Model;
 use crate::network::Op;
 
-/// Entries of a kernel for each pixel of its output from which the product is faster: measured at 64 to 224 px and
-/// batches of 8 to 64, forward and backward. Below, the convolution is, by up to a third.
+/// Entries of a kernel for each pixel of its output from which the product is faster, forward and backward, at 64 to 224
+/// px and batches of 8 to 64 (`tests/benches/peers/pointwise.py`). Below, the convolution is, by up to a third.
 const ENTRIES_PER_PIXEL: i64 = 64;
 
 /// Whether products pay on this device. Measured on processors with AVX2 alone; with AVX-512, oneDNN's kernels are

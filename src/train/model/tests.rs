@@ -225,6 +225,8 @@ fn products_are_the_convolutions_that_they_stand_for() {
         let toward = Tensor::run_backward(&[loss], &[&input], false, false).remove(0);
         [embedding, Tensor::cat(&gradient, 0), own.unwrap(), attacked, toward].map(|tensor| list(&tensor))
     });
+    assert_ne!(convolved[1], multiplied[1], "a training pass takes products");
+    assert_ne!(convolved[4], multiplied[4], "an attack takes products");
     // The last bit of a sum may decide on which side of a kink an activation lies, and a gradient then jumps.
     for ((a, b), limit) in convolved.iter().zip(&multiplied).zip([1e-4, 1e-2, 1e-2, 1e-4, 1e-2]) {
         let off = relative(a, b);
