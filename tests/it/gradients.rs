@@ -123,16 +123,11 @@ fn compare(model: &Model, images: &Images, branch: Branch) -> (f64, f64) {
     (equal as f64 / wanted.len() as f64, difference)
 }
 
-#[expect(clippy::print_stdout, reason = "a test says what it measured or why it did not")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
 fn assert_equal_signs(model: &Model, images: &Images, branch: Branch) {
     let (equal, difference) = compare(model, images, branch);
     assert!(equal >= 0.999, "{branch}: {equal} of the signs are equal");
     assert!(difference < 1e-4, "{branch}: losses differ by {difference}");
-    say(&format!("{branch}: {:.4} % of the signs are equal, losses differ by {difference:.1e}", equal * 100.0));
+    println!("{branch}: {:.4} % of the signs are equal, losses differ by {difference:.1e}", equal * 100.0);
 }
 
 #[test]
@@ -156,7 +151,7 @@ fn pretrained_resnet50_gradients_have_autograd_s_signs_on_photographs() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let (file, photographs) = (data.join("resnet50-v1-imagenet-f16.safetensors"), data.join("cub127.tar"));
     if !file.is_file() || !photographs.is_file() {
-        say(&format!("skipped: no {}", data.display()));
+        println!("skipped: no {}", data.display());
         return;
     }
     let backbone = BackboneSpec::Resnet { depth: 50, stride_in: StrideIn::Conv1 };

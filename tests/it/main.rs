@@ -1,5 +1,6 @@
 //! Integration tests: one binary, so that they link once.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "a test says what it measured or why it was skipped")]
 
 mod bad_input;
 #[cfg(feature = "train")]

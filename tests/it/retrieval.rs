@@ -118,11 +118,6 @@ fn agreement(ours: &[&QueryOutcome], theirs: &[u32]) -> f64 {
     same as f64 / theirs.len() as f64
 }
 
-#[expect(clippy::print_stdout, reason = "a test says what it measured")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
 #[test]
 fn attacks_end_as_they_do_in_pytorch() {
     let run = attack_in_onnx_runtime(SUITE);
@@ -149,7 +144,7 @@ fn attacks_end_as_they_do_in_pytorch() {
             assert!((here - there).abs() <= 0.01, "{place}: recall@1 {here} here, {there} in PyTorch");
             assert!(here < clean_recall - 0.15, "{place}: recall@1 falls from {clean_recall} to {here} only");
 
-            say(&format!("{place}: recall@1 {here:.3} here, {there:.3} in PyTorch, {:.2} % agree", equal * 100.0));
+            println!("{place}: recall@1 {here:.3} here, {there:.3} in PyTorch, {:.2} % agree", equal * 100.0);
 
             // Rounding decides a few signs, so single losses differ a little; they must not lean to either side.
             let losses = peer.numbers(&format!("{attack}-{levels}.loss"));
