@@ -6,113 +6,30 @@ use std::sync::Arc;
 use serde::Serialize;
 use tch::{Device, TchError, Tensor};
 
-use super::checkpoint::{Checkpoint, CheckpointError, EpochRecord, Generations, LossState};
+use super::checkpoint::{Checkpoint, EpochRecord, Generations, LossState};
 use super::device;
+use super::error::TrainError;
 use super::memory::KeptMemory;
-use super::model::{Model, ModelError};
-use super::pretrained::{self, FileError};
-use super::sampler::{Sampler, SamplerError};
+use super::model::Model;
+use super::pretrained;
+use super::sampler::Sampler;
 use super::schedule::Schedule;
 use super::selection;
 use super::step::Trainer;
 use crate::batch::Images;
 use crate::dataset::ImageSet;
-use crate::dataset::loader::{Loader, LoaderError};
+use crate::dataset::loader::Loader;
 use crate::digest::Digest;
-use crate::metric::neighbors::NeighborError;
-use crate::network::pretrained::{PretrainedError, apply_pretrained};
+use crate::network::pretrained::apply_pretrained;
 use crate::network::weights::Weights;
-use crate::network::{Network, NetworkError, build};
-use crate::progress::{Cancel, Cancelled, Observer};
+use crate::network::{Network, build};
+use crate::progress::{Cancel, Observer};
 use crate::record::TrainingPoint;
 use crate::rng;
 use crate::suite::recipe::{Quirks, Recipe, Selection};
 
 /// Batches prepared ahead of the step that needs them.
 const PREFETCH: usize = 4;
-
-/// Why a training stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// The backbone cannot be built.
-    #[error("backbone: {0}")]
-    Network(#[from] NetworkError),
-    /// The model cannot be made or filled.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The pretrained file cannot be used.
-    #[error(transparent)]
-    PretrainedFile(#[from] FileError),
-    /// Its tensors do not fit.
-    #[error(transparent)]
-    Pretrained(#[from] PretrainedError),
-    /// No batches can be drawn.
-    #[error("sampler: {0}")]
-    Sampler(#[from] SamplerError),
-    /// A batch cannot be loaded.
-    #[error("loader: {0}")]
-    Loader(#[from] LoaderError),
-    /// The state cannot be kept or read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// libtorch failed.
-    #[error("libtorch failed; a smaller batch_size needs less memory")]
-    Torch(#[from] TchError),
-    /// The user stopped it.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// A method with adversarial branches and no way to make adversarial images.
-    #[error("method `{method}`: got no attack with at least 1 step; add attack = {{ epsilon = \"8/255\", steps = 1 }}")]
-    Attack {
-        /// The method.
-        method: &'static str,
-    },
-    /// A method that builds triplets, and a loss that is not one of triplets.
-    #[error(
-        "method `{method}`: builds triplets, got loss `{loss}`; take loss.triplet = {{ distance = \"euclidean\" }}"
-    )]
-    TripletLoss {
-        /// The method.
-        method: &'static str,
-        /// The loss.
-        loss: &'static str,
-    },
-    /// A batch with a class that training does not have.
-    #[error("training: label {label} is not among the training classes; this is a mistake of the program")]
-    Label {
-        /// The label.
-        label: u32,
-    },
-    /// Nothing to choose the best epoch on.
-    #[error(
-        "selection: the data set `{dataset}` has no {split} image of a class with at least 2; set quirks.selection = \
-         \"last\" or keep more classes back"
-    )]
-    NoSelectionImages {
-        /// The data set.
-        dataset: String,
-        /// `validation` or `test`.
-        split: &'static str,
-    },
-    /// The images to choose on cannot be ranked.
-    #[error("selection: {0}")]
-    Selection(#[from] NeighborError),
-    /// The loss is NaN or infinite.
-    #[error(
-        "training: the loss is {loss} in epoch {epoch}, step {step}, on the images {}; lower the learning rate, or look \
-         at these images", images.join(", ")
-    )]
-    NotFinite {
-        /// What it is.
-        loss: f64,
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Step of the epoch, from 1.
-        step: usize,
-        /// Sources of the batch's images.
-        images: Vec<String>,
-    },
-}
 
 /// What to train, on what, and who watches.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ pub mod adversary;
 pub mod checkpoint;
 pub mod defence;
 pub mod device;
+mod error;
 #[cfg(test)]
 pub(crate) mod formula;
 mod job;
@@ -23,7 +24,8 @@ pub mod schedule;
 mod selection;
 pub mod step;
 
-pub use job::{TrainError, TrainJob, Trained, train};
+pub use error::TrainError;
+pub use job::{TrainJob, Trained, train};
 
 #[cfg(test)]
 mod fixture;

@@ -2,8 +2,9 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use super::Model;
+use super::interpret::Norms;
 use super::norms::fold;
-use super::{Model, Norms};
 use crate::network::Op;
 use crate::suite::attack::Branch;
 

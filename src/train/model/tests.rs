@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tch::Kind;
+
 use super::*;
 use crate::network::build;
 use crate::network::pretrained::apply_pretrained;
