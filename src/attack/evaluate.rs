@@ -427,15 +427,17 @@ fn run_checks(
         list.push(checks::zero_epsilon_equals_clean(differing, queries.len()));
     } else if !matches!(attack.method, Method::Noise { .. }) {
         // An image that broke its query was kept for that, not for its loss.
-        let searched = || attacked.samples.iter().filter(|s| !s.broken);
-        let n = searched().count();
+        let survived = || attacked.samples.iter().filter(|s| !s.broken);
+        let n = survived().count();
         if attack.method.needs_gradient() {
-            list.push(checks::zero_gradients(searched().filter(|s| s.loss >= s.start_loss).count(), n));
+            // One whose loss fell on the way shows that the gradient leads somewhere; one broken before the search does not.
+            let led = attacked.samples.iter().filter(|s| s.broken && s.loss < s.start_loss).count();
+            list.push(checks::zero_gradients(survived().filter(|s| s.loss >= s.start_loss).count(), led + n));
         }
         let keeps_last = matches!(attack.goal, Goal::Robrank(robrank) if robrank.quirks().last_iterate);
         // Who sees the ranking alone brings that down, not the loss.
         if attack.method.access() == Access::Embedding && !keeps_last {
-            list.push(checks::loss_not_worse(searched().filter(|s| s.loss > s.start_loss).count(), n));
+            list.push(checks::loss_not_worse(survived().filter(|s| s.loss > s.start_loss).count(), n));
         }
     }
     list

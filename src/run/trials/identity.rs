@@ -11,7 +11,7 @@ use crate::suite::plan::TrialSpec;
 use crate::suite::wire::Clusters;
 
 /// Version of the measurement; a change that alters an outcome raises it, so that finished trials are not reused.
-const TRIAL_VERSION: u32 = 5;
+const TRIAL_VERSION: u32 = 6;
 
 /// Everything that can change an outcome of a trial.
 #[derive(Serialize)]
