@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Fastest rate at which a loss's own parameters are learnt. Proxies only have a direction, so that rates of hundreds are in
+/// use for them.
+const FASTEST: f64 = 1e4;
+
 /// The metric-learning loss. Defaults are the official code's and those of its ancestor (PAPER.md section 2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -273,6 +277,9 @@ impl LossSpec {
             if !holds {
                 let wanted = if positive { "a positive number" } else { "a number" };
                 problems.push(format!("loss.{name}.{field} = {value} must be {wanted}"));
+            } else if field == "learning_rate" && value > FASTEST {
+                problems
+                    .push(format!("loss.{name}.{field} = {value:e} is above {FASTEST:e}: nothing is learnt so fast"));
             }
         };
         match self {
@@ -366,6 +373,9 @@ mod tests {
         let problems = spec.problems();
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("loss.arcface.scale = -1"));
+        let fast = |rate| parse(&format!("loss.proxy-nca = {{ learning_rate = {rate} }}")).unwrap().problems();
+        assert!(fast("400.0").is_empty());
+        assert!(fast("1e38")[0].contains("loss.proxy-nca.learning_rate = 1e38 is above 1e4"), "{:?}", fast("1e38"));
         assert!(parse("loss.arcface = { sacle = 1 }").unwrap_err().to_string().contains("sacle"));
     }
 }
