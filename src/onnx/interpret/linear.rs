@@ -1,6 +1,9 @@
 //! Matrix products and sums of products, by their definitions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{Call, Tensor};
 use crate::onnx::equation::Equation;
@@ -66,9 +69,14 @@ fn matmul(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OnnxError> 
     let whole = |t: &Tensor, r: usize, c: usize| t.expand(&[&batch[..], &[r, c]].concat()).ok_or_else(fail);
     let (x, y) = (whole(&left, *rows, *inner)?, whole(&right, *inner, *columns)?);
     let mut product = Tensor::zeros(&[&batch[..], &[*rows, *columns]].concat());
-    for (at, value) in product.data.iter_mut().enumerate() {
-        let (m, r, c) = (at / (rows * columns), at / columns % rows, at % columns);
-        *value = (0..*inner).map(|k| x.data[(m * rows + r) * inner + k] * y.data[(m * inner + k) * columns + c]).sum();
+    let misfit = |e: ndarray::ShapeError| call.fail(format!("product: {e}"));
+    for m in 0..batch.iter().product() {
+        let x = ArrayView2::from_shape((*rows, *inner), &x.data[m * rows * inner..][..rows * inner]).map_err(misfit)?;
+        let y = &y.data[m * inner * columns..][..inner * columns];
+        let y = ArrayView2::from_shape((*inner, *columns), y).map_err(misfit)?;
+        let own = &mut product.data[m * rows * columns..][..rows * columns];
+        let mut own = ArrayViewMut2::from_shape((*rows, *columns), own).map_err(misfit)?;
+        general_mat_mul(1.0, &x, &y, 0.0, &mut own);
     }
     product.shape = batch;
     product.shape.extend((!row).then_some(*rows));
@@ -81,30 +89,42 @@ fn einsum(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let operands = (0..call.inputs.len()).map(|i| call.input(i)).collect::<Result<Vec<_>, _>>()?;
     let ranks: Vec<usize> = operands.iter().map(|t| t.shape.len()).collect();
     let equation = Equation::of(call.node, &ranks)?;
-    let mut sizes: HashMap<char, usize> = HashMap::new();
+    let mut sizes: BTreeMap<char, usize> = BTreeMap::new();
     for (term, operand) in equation.inputs.iter().zip(&operands) {
         for (label, size) in term.iter().zip(&operand.shape) {
             let known = sizes.entry(*label).or_insert(1);
             *known = (*known).max(*size);
         }
     }
+    let mut axes = operands.iter().zip(&equation.inputs).flat_map(|(t, term)| t.shape.iter().zip(term));
+    if let Some((size, label)) = axes.find(|(size, label)| **size != 1 && **size != sizes[*label]) {
+        return Err(call.fail(format!("index `{label}` has {size} and {} entries", sizes[label])));
+    }
     let labels: Vec<char> = sizes.keys().copied().collect();
     let shape: Vec<usize> = equation.output.iter().map(|l| sizes[l]).collect();
     let mut y = Tensor::zeros(&shape);
-    let place = |t_shape: &[usize], strides: &[usize], term: &[char], index: &HashMap<char, usize>| -> usize {
-        // An axis of 1 repeats.
-        (0..term.len()).map(|a| if t_shape[a] == 1 { 0 } else { index[&term[a]] * strides[a] }).sum()
+    // How far a step of each index moves in each operand, and in the result; an axis of 1 repeats.
+    let steps = |shape: &[usize], strides: &[usize], term: &[char]| -> Vec<usize> {
+        let step =
+            |label: &char| term.iter().position(|l| l == label).filter(|a| shape[*a] != 1).map_or(0, |a| strides[a]);
+        labels.iter().map(step).collect()
     };
-    for mut at in 0..labels.iter().map(|l| sizes[l]).product::<usize>() {
-        let mut index = HashMap::new();
-        for label in &labels {
-            index.insert(*label, at % sizes[label]);
-            at /= sizes[label];
+    let mut moves: Vec<Vec<usize>> =
+        operands.iter().zip(&equation.inputs).map(|(t, term)| steps(&t.shape, &t.strides(), term)).collect();
+    moves.push(steps(&shape, &y.strides(), &equation.output));
+    let mut places = vec![0; moves.len()];
+    let mut index = vec![0; labels.len()];
+    for _ in 0..labels.iter().map(|l| sizes[l]).product::<usize>() {
+        y.data[places[operands.len()]] += operands.iter().zip(&places).map(|(t, at)| t.data[*at]).product::<f64>();
+        for (k, label) in labels.iter().enumerate() {
+            index[k] += 1;
+            places.iter_mut().zip(&moves).for_each(|(at, moves)| *at += moves[k]);
+            if index[k] < sizes[label] {
+                break;
+            }
+            places.iter_mut().zip(&moves).for_each(|(at, moves)| *at -= moves[k] * sizes[label]);
+            index[k] = 0;
         }
-        let term = |(t, term): (&&Tensor, &Vec<char>)| t.data[place(&t.shape, &t.strides(), term, &index)];
-        let product: f64 = operands.iter().zip(&equation.inputs).map(term).product();
-        let to = place(&shape, &y.strides(), &equation.output, &index);
-        y.data[to] += product;
     }
     Ok(y)
 }

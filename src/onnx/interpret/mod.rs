@@ -1,4 +1,4 @@
-//! A plain float64 interpreter of ONNX graphs: naive loops, one thread, for checks and for
+//! A plain float64 interpreter of ONNX graphs: naive loops but for products of matrices, one thread, for checks and for
 //! the constant parts of a graph.
 //!
 //! It shares no code with ONNX Runtime, so that agreement of the two means something, and its float64 forward pass
@@ -23,40 +23,84 @@ pub use tensor::Tensor;
 
 use super::element;
 use super::file::OnnxError;
-use super::proto::{ModelProto, NodeProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Values by name.
 pub type Values = HashMap<String, Tensor>;
 
-/// Runs a graph and returns every value it computes, inputs included.
+/// Runs a graph and returns every value it computes, inputs and constants included.
 ///
 /// # Errors
 /// [`OnnxError::Node`] for an operator that the interpreter lacks or inputs that do not fit it; [`OnnxError::Graph`]
 /// for a missing input.
 pub fn run(model: &ModelProto, inputs: &[(&str, Tensor)]) -> Result<Values, OnnxError> {
-    let graph = model.graph.as_ref().ok_or_else(|| OnnxError::Graph("no graph".into()))?;
-    let mut values: Values = HashMap::new();
-    let mut types: HashMap<&str, i32> = HashMap::new();
-    for tensor in &graph.initializer {
-        values.insert(tensor.name.clone(), constant(tensor)?);
-        types.insert(&tensor.name, tensor.data_type);
-    }
-    types.extend(graph.true_inputs().filter_map(|i| Some((i.name.as_str(), i.elem_type()?))));
-    values.extend(inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())));
-    if let Some(missing) = graph.true_inputs().find(|i| !values.contains_key(&i.name)) {
-        return Err(OnnxError::Graph(format!("input `{}` is missing", missing.name)));
-    }
-    for node in &graph.node {
-        let inputs: Vec<Option<&Tensor>> = node.input.iter().map(|name| values.get(name)).collect();
-        let input_types: Vec<i32> =
-            node.input.iter().map(|name| types.get(name.as_str()).copied().unwrap_or(0)).collect();
-        let results = visit(node, &inputs, &input_types, model.opset())?;
-        types.extend(node.output.iter().map(String::as_str).zip(element::results(node, &input_types)));
-        for (name, result) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
-            values.insert(name.clone(), result);
-        }
-    }
+    let prepared = Prepared::new(model)?;
+    let mut values = prepared.values(inputs, |_, _| true)?;
+    values.extend(prepared.constants);
     Ok(values)
+}
+
+/// A graph with its constants read, for many passes.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    graph: &'a GraphProto,
+    opset: i64,
+    constants: Values,
+    /// Element types of constants and inputs.
+    types: HashMap<&'a str, i32>,
+    /// The last node that reads a value.
+    last_user: HashMap<&'a str, usize>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Reads the constants.
+    ///
+    /// # Errors
+    /// [`OnnxError::Graph`] for one that cannot be read.
+    pub fn new(model: &'a ModelProto) -> Result<Self, OnnxError> {
+        let graph = model.graph.as_ref().ok_or_else(|| OnnxError::Graph("no graph".into()))?;
+        let constants = graph.initializer.iter().map(|tensor| Ok((tensor.name.clone(), constant(tensor)?)));
+        let constants = constants.collect::<Result<Values, OnnxError>>()?;
+        let mut types: HashMap<&str, i32> =
+            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor.data_type)).collect();
+        types.extend(graph.true_inputs().filter_map(|i| Some((i.name.as_str(), i.elem_type()?))));
+        let reads = graph.node.iter().enumerate();
+        let last_user = reads.flat_map(|(i, node)| node.input.iter().map(move |name| (name.as_str(), i))).collect();
+        Ok(Self { graph, opset: model.opset(), constants, types, last_user })
+    }
+
+    /// One value of a pass. No other is kept longer than nodes read it.
+    ///
+    /// # Errors
+    /// As [`run`]; [`OnnxError::Graph`] if no node makes that value.
+    pub fn output(&self, inputs: &[(&str, Tensor)], name: &str) -> Result<Tensor, OnnxError> {
+        let mut values = self.values(inputs, |value, node| {
+            value == name || self.last_user.get(value).is_some_and(|last| *last > node)
+        })?;
+        values.remove(name).ok_or_else(|| OnnxError::Graph(format!("no node makes `{name}`")))
+    }
+
+    /// The values that are kept after the node: `keep` is asked for each of them whenever a node has read or made it.
+    fn values(&self, inputs: &[(&str, Tensor)], keep: impl Fn(&str, usize) -> bool) -> Result<Values, OnnxError> {
+        let mut values: Values = inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+        let mut types = self.types.clone();
+        let known = |values: &Values, name: &str| values.contains_key(name) || self.constants.contains_key(name);
+        if let Some(missing) = self.graph.true_inputs().find(|i| !known(&values, &i.name)) {
+            return Err(OnnxError::Graph(format!("input `{}` is missing", missing.name)));
+        }
+        for (i, node) in self.graph.node.iter().enumerate() {
+            let find = |name: &String| values.get(name).or_else(|| self.constants.get(name));
+            let inputs: Vec<Option<&Tensor>> = node.input.iter().map(find).collect();
+            let input_types: Vec<i32> =
+                node.input.iter().map(|name| types.get(name.as_str()).copied().unwrap_or(0)).collect();
+            let results = visit(node, &inputs, &input_types, self.opset)?;
+            types.extend(node.output.iter().map(String::as_str).zip(element::results(node, &input_types)));
+            let made = node.output.iter().zip(results).filter(|(name, _)| !name.is_empty() && keep(name, i));
+            values.extend(made.map(|(name, result)| (name.clone(), result)));
+            node.input.iter().filter(|name| !keep(name, i)).for_each(|name| drop(values.remove(name)));
+        }
+        Ok(values)
+    }
 }
 
 pub(super) fn constant(tensor: &TensorProto) -> Result<Tensor, OnnxError> {

@@ -1,5 +1,8 @@
 //! Convolutions and poolings over any number of spatial axes.
 
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, s};
+
 use super::{Call, Tensor};
 use crate::onnx::file::OnnxError;
 use crate::onnx::window::Window;
@@ -101,6 +104,12 @@ fn weights<'a>(call: &Call<'a>, image: &Image<'_>) -> Result<&'a Tensor, OnnxErr
     Ok(weight)
 }
 
+/// Entries that a tile of windows lays out for the product.
+const TILE: usize = 1 << 20;
+/// No entry of the image.
+const OUTSIDE: usize = usize::MAX;
+
+/// Kernels times what their windows see, one product for each image, group and tile of windows.
 pub(super) fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     let image = Image::of(call)?;
     let weight = weights(call, &image)?;
@@ -110,17 +119,36 @@ pub(super) fn conv(call: &Call<'_>) -> Result<Tensor, OnnxError> {
     if weight.shape[1] != c_group || m_group == 0 {
         return Err(call.fail(format!("weights of shape {:?} for {:?}", weight.shape, image.x.shape)));
     }
-    let seen = seen(&w);
+    let misfit = |e: ndarray::ShapeError| call.fail(format!("convolution: {e}"));
+    let (inner, windows) = (c_group * size, w.output.iter().product::<usize>());
     let mut y = image.output(m, &w.output);
-    for (at, value) in y.data.iter_mut().enumerate() {
-        let (n, o, positions) = (at / (m * seen.len()), at / seen.len() % m, &seen[at % seen.len()]);
-        let mut sum = call.optional(2).map_or(0.0, |b| b.data[o]);
-        for i in 0..c_group {
-            let plane = &image.x.data[(n * image.c + o / m_group * c_group + i) * image.plane..][..image.plane];
-            let kernel = &weight.data[(o * c_group + i) * size..][..size];
-            sum += positions.iter().map(|(position, k)| plane[*position] * kernel[*k]).sum::<f64>();
+    if let Some(bias) = call.optional(2) {
+        y.data.iter_mut().enumerate().for_each(|(at, v)| *v = bias.data[at / windows % m]);
+    }
+    // For each entry of the kernel, what every window sees there.
+    let mut places = vec![OUTSIDE; size * windows];
+    for (o, positions) in seen(&w).into_iter().enumerate() {
+        positions.into_iter().for_each(|(position, k)| places[k * windows + o] = position);
+    }
+    let tile = (TILE / inner.max(1)).clamp(64, windows.max(64));
+    let mut patches = Vec::new();
+    let groups = weight.data.chunks(m_group * inner).enumerate().collect::<Vec<_>>();
+    for (n, (g, kernels)) in (0..image.n).flat_map(|n| groups.iter().map(move |group| (n, *group))) {
+        let planes = &image.x.data[(n * image.c + g * c_group) * image.plane..][..c_group * image.plane];
+        let kernels = ArrayView2::from_shape((m_group, inner), kernels).map_err(misfit)?;
+        let own = &mut y.data[(n * m + g * m_group) * windows..][..m_group * windows];
+        let mut own = ArrayViewMut2::from_shape((m_group, windows), own).map_err(misfit)?;
+        for from in (0..windows).step_by(tile) {
+            let to = windows.min(from + tile);
+            patches.clear();
+            for plane in planes.chunks(image.plane) {
+                for places in places.chunks(windows) {
+                    patches.extend(places[from..to].iter().map(|at| plane.get(*at).copied().unwrap_or(0.0)));
+                }
+            }
+            let patches = ArrayView2::from_shape((inner, to - from), &patches).map_err(misfit)?;
+            general_mat_mul(1.0, &kernels, &patches, 1.0, &mut own.slice_mut(s![.., from..to]));
         }
-        *value = sum;
     }
     Ok(y)
 }
@@ -208,4 +236,56 @@ fn global(call: &Call<'_>, pool: impl Fn(&[f64]) -> f64) -> Result<Tensor, OnnxE
     let mut y = image.output(image.c, &ones);
     y.data = image.x.data.chunks(image.plane).map(pool).collect();
     Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::fixtures::uniform;
+    use crate::onnx::graph::{FLOAT, GraphBuilder};
+    use crate::onnx::interpret::run;
+    use crate::onnx::proto::AttributeProto;
+
+    #[test]
+    fn products_of_tiles_are_the_sums_of_the_definition() {
+        // So many channels that a tile ends within the image.
+        let (n, group, c, m, side) = (2, 2, 2400, 4, 12);
+        let (x, w, b) = (
+            uniform(1, n * c * side * side, -0.5, 0.5),
+            uniform(2, m * c / group * 9, -0.5, 0.5),
+            [0.25, -1.0, 2.0, 0.0],
+        );
+        let mut builder = GraphBuilder::new("conv");
+        let image = builder.input("image", FLOAT, &[n.into(), c.into(), side.into(), side.into()]);
+        let kernels = builder.constant("w", &[m, c / group, 3, 3], &w);
+        let bias = builder.constant("b", &[m], &b);
+        let geometry = vec![
+            AttributeProto::int("group", group as i64),
+            AttributeProto::ints("pads", &[2, 1, 0, 1]),
+            AttributeProto::ints("strides", &[1, 1]),
+            AttributeProto::ints("dilations", &[1, 2]),
+        ];
+        let y = builder.node("Conv", &[&image, &kernels, &bias], geometry);
+        builder.output(&y, FLOAT, &[]);
+        let values = run(&builder.finish(), &[("image", Tensor::from_f32(&[n, c, side, side], &x))]).unwrap();
+        let y = &values[&y];
+        let [height, width] = [side + 2 - 2, side + 2 - 4];
+        assert_eq!(y.shape, [n, m, height, width]);
+        for (at, value) in y.data.iter().enumerate() {
+            let (image, o, row, column) =
+                (at / (m * height * width), at / (height * width) % m, at / width % height, at % width);
+            let mut sum = f64::from(b[o]);
+            for i in 0..c / group {
+                for (k, weight) in w[(o * (c / group) + i) * 9..][..9].iter().enumerate() {
+                    let (top, left) = ((row + k / 3).checked_sub(2), (column + 2 * (k % 3)).checked_sub(1));
+                    let (Some(top), Some(left)) = (top, left) else { continue };
+                    if top < side && left < side {
+                        let channel = image * c + o / (m / group) * (c / group) + i;
+                        sum += f64::from(*weight) * f64::from(x[(channel * side + top) * side + left]);
+                    }
+                }
+            }
+            assert!((sum - value).abs() < 1e-9, "{at}: {value}, wanted {sum}");
+        }
+    }
 }
