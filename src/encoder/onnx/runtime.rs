@@ -44,7 +44,7 @@ impl Runtime {
         }
         let builder = ort::init_from(&path).map_err(|e| fail(format!("not an ONNX Runtime that fits: {e}")))?;
         let environment = builder.with_name("mdprop").with_telemetry(false).build().map_err(|e| fail(e.to_string()))?;
-        environment.set_log_level(ort::logging::LogLevel::Error);
+        environment.set_log_level(ort::logging::LogLevel::Fatal);
         let version = version_of(&path);
         let runtime = Self { environment, library: path, version };
         *loaded = Some(runtime.clone());

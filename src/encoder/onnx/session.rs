@@ -95,10 +95,12 @@ fn builder(runtime: &Runtime, rewriting: Rewriting) -> Result<SessionBuilder, or
         Rewriting::On => GraphOptimizationLevel::All,
         Rewriting::Off => GraphOptimizationLevel::Disable,
     };
+    // What fails comes back in the runtime's words. Its log would print them, too, even where failing is an answer: may
+    // this file have three images at once?
     Ok(Session::builder(&runtime.environment)?
         .with_optimization_level(level)?
         .with_intra_threads(1)?
-        .with_log_level(ort::logging::LogLevel::Error)?)
+        .with_log_level(ort::logging::LogLevel::Fatal)?)
 }
 
 fn on_provider(name: &str, builder: SessionBuilder, provider: Provider) -> Result<SessionBuilder, EncoderError> {

@@ -105,14 +105,21 @@ pub fn natural_size(graph: &GraphProto, wrapping: &Wrapping) -> Result<usize, On
     match sides.map(Dim::fixed) {
         [Some(h), Some(w)] if h == w => Ok(h),
         [Some(h), Some(w)] => Err(OnnxError::Graph(format!(
-            "input {} is not square and data-set images are; say resize = {{ to = [{h}, {w}] }} in the card and give the \
-             size of the images",
+            "input {} is not square and data-set images are; say resize = {{ to = [{h}, {w}] }} in the card",
             list_values([value])
         ))),
-        _ => Err(OnnxError::Graph(format!(
-            "input {} leaves the size of the image open; give the size of the images",
+        [None, None] => Err(OnnxError::Graph(format!(
+            "input {} leaves the size of the image open; say --image-size PIXELS, or resize = {{ to = PIXELS }} in the \
+             card",
             list_values([value])
         ))),
+        [h, w] => {
+            let [h, w] = [(h, "HEIGHT"), (w, "WIDTH")].map(|(side, word)| side.map_or(word.into(), |n| n.to_string()));
+            Err(OnnxError::Graph(format!(
+                "input {} leaves a side of the image open; say resize = {{ to = [{h}, {w}] }} in the card",
+                list_values([value])
+            )))
+        }
     }
 }
 

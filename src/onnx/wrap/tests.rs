@@ -244,6 +244,7 @@ fn the_size_of_the_images_follows_from_file_and_card() {
     assert_eq!(size("n 8 8 3", &Wrapping::default()), Ok(8));
     let crop = Wrapping { crop: Some(Extent([5, 5])), ..Wrapping::default() };
     assert_eq!(size("n 3 h w", &crop), Ok(5));
-    assert!(size("n 3 h w", &Wrapping::default()).unwrap_err().contains("leaves the size"));
+    assert!(size("n 3 h w", &Wrapping::default()).unwrap_err().contains("open; say --image-size"));
+    assert!(size("n 3 64 w", &Wrapping::default()).unwrap_err().contains("open; say resize = { to = [64, WIDTH] }"));
     assert!(size("n 3 8 4", &Wrapping::default()).unwrap_err().contains("resize = { to = [8, 4] }"));
 }
