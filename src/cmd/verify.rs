@@ -109,8 +109,11 @@ fn page(report: &Report) -> String {
                 report.embedding_dim, report.image_size, report.image_size, report.norms[0], report.norms[1]
             ),
         ),
+        ("or from", report.vectors.join(", ")),
     ] {
-        let _ = writeln!(out, "  {what:11} {text}");
+        if !text.is_empty() {
+            let _ = writeln!(out, "  {what:11} {text}");
+        }
     }
     out.push_str("\nhow it is fed\n");
     for note in &report.notes {

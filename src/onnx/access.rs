@@ -136,6 +136,16 @@ impl ValueInfoProto {
         }
     }
 
+    /// A tensor value of unknown shape.
+    pub fn unshaped(name: &str, elem_type: i32) -> Self {
+        let tensor = TensorTypeProto { elem_type, shape: None };
+        Self {
+            name: name.into(),
+            r#type: Some(TypeProto { tensor_type: Some(tensor), ..TypeProto::default() }),
+            ..Self::default()
+        }
+    }
+
     /// Element type, if it is a tensor.
     pub fn elem_type(&self) -> Option<i32> {
         Some(self.r#type.as_ref()?.tensor_type.as_ref()?.elem_type)

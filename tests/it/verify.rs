@@ -61,11 +61,37 @@ fn plain(_: &mut GraphBuilder, x: &str) -> String {
     x.to_string()
 }
 
+/// A classifier so sure of itself that its answer has no slope anywhere.
+fn classified(b: &mut GraphBuilder, x: &str) -> String {
+    let features = b.named_node("Identity", "features", &[x], vec![]);
+    let weights: Vec<f32> = (0..8 * 3).map(|i| ((i * 53 % 97) as f32 - 48.0) * 1e4).collect();
+    let weights = b.constant("classes", &[8, 3], &weights);
+    let logits = b.named_node("MatMul", "logits", &[&features, &weights], vec![]);
+    b.node("Softmax", &[&logits], vec![])
+}
+
 fn rounded(b: &mut GraphBuilder, x: &str) -> String {
     let fine = b.scalar(32.0);
     let x = b.node("Mul", &[x, &fine], vec![]);
     let x = b.node("Round", &[&x], vec![]);
     b.node("Div", &[&x, &fine], vec![])
+}
+
+#[test]
+fn the_embedding_may_be_a_value_inside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path(), &net("n 3 16 16", classified, "n 3"));
+    let flat = verify(&path, &[]).code(3);
+    flat.stdout(contains("or from     `").and(contains("`features` [n, 8], `logits` [n, 3]")).and(contains("flat: ")));
+    let cut = verify(&path, &["--output", "features"]).success();
+    cut.stdout(
+        contains("8 entries")
+            .and(contains("output = \"features\" (given)"))
+            .and(contains("3 embeddings equal the untouched")),
+    );
+    verify(&path, &["--output", "feature"])
+        .code(2)
+        .stderr(contains("none of its outputs").and(contains("`features` [n, 8]")));
 }
 
 #[test]

@@ -56,7 +56,9 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Tensor>, OnnxError> {
                 None => own,
             }
         };
-        let weights: Vec<f64> = (0..columns).map(|c| score(c).exp()).collect();
+        let scores: Vec<f64> = (0..columns).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
         let total: f64 = weights.iter().sum();
         for i in 0..width {
             let values =

@@ -106,7 +106,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 fn softplus(x: f64) -> f64 {
-    (1.0 + x.exp()).ln()
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 fn gelu(x: f64) -> f64 {
@@ -126,6 +126,9 @@ fn erf(x: f64) -> f64 {
     for n in 1..200 {
         term *= 2.0 * x * x / f64::from(2 * n + 1);
         sum += term;
+        if term.abs() < f64::EPSILON / 4.0 * sum.abs() {
+            break;
+        }
     }
     2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
 }

@@ -203,3 +203,28 @@ pub(super) fn visit(
     }
     Err(call.fail("the operator is not implemented"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::graph::{FLOAT, GraphBuilder};
+
+    #[test]
+    fn large_entries_overflow_no_power() {
+        let mut b = GraphBuilder::new("large");
+        let x = b.input("x", FLOAT, &[1.into(), 3.into()]);
+        let names = ["Softmax", "LogSoftmax", "ReduceLogSumExp", "Softplus"].map(|op| b.node(op, &[&x], vec![]));
+        let values = run(&b.finish(), &[("x", Tensor::from_f32(&[1, 3], &[1000.0, 998.0, -1000.0]))]).unwrap();
+        let sum = 1.0 + (-2f64).exp();
+        let wanted: [&[f64]; 4] = [
+            &[1.0 / sum, (-2f64).exp() / sum, 0.0],
+            &[-sum.ln(), -2.0 - sum.ln(), -2000.0 - sum.ln()],
+            &[1000.0 + sum.ln()],
+            &[1000.0, 998.0, 0.0],
+        ];
+        for (name, wanted) in names.iter().zip(wanted) {
+            let got = &values[name].data;
+            assert!(got.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{name}: {got:?}, wanted {wanted:?}");
+        }
+    }
+}

@@ -189,13 +189,15 @@ fn softmax(call: &Call<'_>) -> Result<Tensor, OnnxError> {
         ..13 => (axis(call.node.int("axis", 1), rank)..rank).collect(),
         _ => vec![axis(call.node.int("axis", -1), rank)],
     };
+    let largest = over(x, &axes, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max));
     if call.node.op_type == "Hardmax" {
-        let largest = over(x, &axes, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         return with(call, x, &largest, |a, m| f64::from(a == m));
     }
+    // The largest is taken off, so that no power overflows.
+    let x = with(call, x, &largest, |a, m| a - m)?;
     let sum = over(&x.map(f64::exp), &axes, |v| v.iter().sum());
     match call.node.op_type.as_str() {
-        "Softmax" => with(call, x, &sum, |a, s| a.exp() / s),
-        _ => with(call, x, &sum, |a, s| a - s.ln()),
+        "Softmax" => with(call, &x, &sum, |a, s| a.exp() / s),
+        _ => with(call, &x, &sum, |a, s| a - s.ln()),
     }
 }

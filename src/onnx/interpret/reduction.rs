@@ -8,7 +8,10 @@ pub(super) fn visit(call: &Call<'_>) -> Result<Option<Tensor>, OnnxError> {
         "ReduceL1" => |v| v.iter().map(|x| x.abs()).sum(),
         "ReduceL2" => |v| v.iter().map(|x| x * x).sum::<f64>().sqrt(),
         "ReduceLogSum" => |v| v.iter().sum::<f64>().ln(),
-        "ReduceLogSumExp" => |v| v.iter().map(|x| x.exp()).sum::<f64>().ln(),
+        "ReduceLogSumExp" => |v| {
+            let largest = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            largest + v.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
+        },
         "ReduceMax" => |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         "ReduceMean" => |v| v.iter().sum::<f64>() / v.len() as f64,
         "ReduceMin" => |v| v.iter().copied().fold(f64::INFINITY, f64::min),

@@ -1,5 +1,7 @@
 //! Dense row-major tensors of `f64`; integers and booleans are held as exact floats.
 
+use std::borrow::Cow;
+
 /// A dense row-major tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
@@ -38,9 +40,14 @@ impl Tensor {
     /// Two tensors entry by entry with broadcasting; absent if the shapes do not fit.
     pub fn zip(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Option<Self> {
         let shape = broadcast(&self.shape, &other.shape)?;
-        let (a, b) = (self.expand(&shape)?, other.expand(&shape)?);
+        let (a, b) = (self.repeated(&shape)?, other.repeated(&shape)?);
         let data = a.data.iter().zip(&b.data).map(|(x, y)| f(*x, *y)).collect();
         Some(Self { shape, data })
+    }
+
+    /// [`Tensor::expand`] without a copy of what has that shape.
+    fn repeated(&self, shape: &[usize]) -> Option<Cow<'_, Self>> {
+        if self.shape == shape { Some(Cow::Borrowed(self)) } else { self.expand(shape).map(Cow::Owned) }
     }
 
     /// Repeated to `shape`; absent if that is no repetition of this one.
@@ -71,13 +78,21 @@ impl Tensor {
 
     /// Entries at `start + Σ index · step`, for every index of `shape`.
     pub fn gather(&self, shape: &[usize], start: usize, steps: &[isize]) -> Self {
-        let count = shape.iter().product();
-        let mut data = Vec::with_capacity(count);
-        let mut index = vec![0; shape.len()];
+        let mut data = Vec::with_capacity(shape.iter().product());
+        let (outer, line, step) = match (shape, steps) {
+            ([outer @ .., line], [.., step]) => (outer, *line, *step),
+            _ => (shape, 1, 0),
+        };
+        let lines = if line == 0 { 0 } else { outer.iter().product() };
+        let mut index = vec![0; outer.len()];
         let mut at = start as isize;
-        for _ in 0..count {
-            data.push(self.data[at as usize]);
-            for axis in (0..shape.len()).rev() {
+        for _ in 0..lines {
+            match step {
+                0 => data.extend(std::iter::repeat_n(self.data[at as usize], line)),
+                1 => data.extend_from_slice(&self.data[at as usize..][..line]),
+                _ => data.extend((0..line as isize).map(|i| self.data[(at + i * step) as usize])),
+            }
+            for axis in (0..outer.len()).rev() {
                 index[axis] += 1;
                 at += steps[axis];
                 if index[axis] < shape[axis] {

@@ -6,6 +6,7 @@
 
 mod border;
 mod frame;
+mod inner;
 mod output;
 mod pixels;
 mod spec;
@@ -18,12 +19,14 @@ use serde::Serialize;
 
 pub use border::float32_border;
 pub use frame::{BatchAxis, natural_size};
+pub use inner::expose;
 pub use spec::{Colour, Extent, Layout, PerChannel, Resize, Wrapping};
 
 use super::access::Dim;
 use super::file::OnnxError;
 use super::graph::{FLOAT, GraphBuilder};
 use super::proto::{GraphProto, ModelProto, ValueInfoProto};
+use super::prune::keep_outputs;
 use super::shape::{Facts, show};
 use super::validate;
 use frame::Frame;
@@ -95,8 +98,10 @@ pub struct Adapted {
     pub file_input_dims: Vec<Dim>,
     /// Element type of the file's own image input.
     pub file_input_type: i32,
-    /// Name of the file's own output that is the embedding.
+    /// Name of the file's own output, or of the value inside it, that is the embedding.
     pub file_output: String,
+    /// Other values inside the file with one vector for each image, as `` `name` shape ``: the last few.
+    pub vectors: Vec<String>,
     /// Name of the embedding, behind the added nodes.
     pub embedding: String,
     /// Pixels to the file's own image input as a model by itself; absent if pixels go in as they are.
@@ -137,6 +142,11 @@ impl Adapted {
 /// and which key helps.
 pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Result<Adapted, OnnxError> {
     let mut notes = Vec::new();
+    let mut model = model;
+    let inner = match &wrapping.output {
+        Some(value) => expose(&mut model, value)?,
+        None => false,
+    };
     let model = float32_border(model);
     // Before a runtime is asked to make a value that no machine holds.
     let facts = Facts::infer(graph_of(&model)?)?;
@@ -164,8 +174,13 @@ pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Resul
     let d = output.entries.map_or_else(|| Dim::Symbol("d".into()), Dim::Fixed);
     graph.output = vec![ValueInfoProto::tensor(&embedding, FLOAT, &[axis, d])];
     notes.push(batch_note(&batch));
+    let mut model = builder.finish();
+    if inner {
+        // What comes behind it in the file is of no use.
+        keep_outputs(&mut model, &[&embedding]);
+    }
     Ok(Adapted {
-        model: builder.finish(),
+        model,
         notes,
         batch,
         pixels,
@@ -173,6 +188,7 @@ pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Resul
         file_input_dims: frame.dims,
         file_input_type: frame.elem_type,
         file_output: output.name,
+        vectors: output.vectors,
         embedding,
         before: before.map(|before| before.model),
     })

@@ -1,6 +1,7 @@
 //! The output of a foreign file that is the embedding, brought to `[n, d]`.
 
 use super::frame::{BatchAxis, Frame};
+use super::inner::vectors;
 use super::spec::Wrapping;
 use super::{Note, Source, list_values};
 use crate::onnx::access::Dim;
@@ -17,6 +18,8 @@ pub(super) struct Output {
     shaping: Shaping,
     /// Entries of one embedding, if they can be told.
     pub entries: Option<usize>,
+    /// Other values inside that could be one.
+    pub vectors: Vec<String>,
 }
 
 enum Shaping {
@@ -66,10 +69,18 @@ pub(super) fn choose(
         });
         list_values(&shown.collect::<Vec<_>>())
     };
+    let others = |but: &str| facts.as_ref().map_or_else(Vec::new, |facts| vectors(graph, facts, &frame.name, but));
+    let inside = |but: &str, words: &str| match &others(but)[..] {
+        [] => String::new(),
+        list => format!("{words} {}", list.join(", ")),
+    };
     let (value, source, why) = match (&wrapping.output, &graph.output[..]) {
         (Some(wanted), outputs) => match outputs.iter().find(|v| v.name == *wanted) {
             Some(value) => (value, Source::Given, String::new()),
-            None => return refuse(format!("output = \"{wanted}\" is none of its outputs: {}", all())),
+            None => {
+                let inside = inside("", "; nor a value inside it, such as");
+                return refuse(format!("output = \"{wanted}\" is none of its outputs: {}{inside}", all()));
+            }
         },
         (None, [only]) => (only, Source::File, "the only output".into()),
         (None, outputs) => {
@@ -77,7 +88,11 @@ pub(super) fn choose(
             let candidates: Vec<&ValueInfoProto> = outputs.iter().filter(flat).collect();
             match candidates[..] {
                 [value] => (value, Source::Detected, format!("the only float one of two axes among {}", all())),
-                _ => return refuse(format!("{} outputs ({}); say output = \"...\" in the card", outputs.len(), all())),
+                _ => {
+                    let inside = inside("", ", or a value inside it, such as");
+                    let count = outputs.len();
+                    return refuse(format!("{count} outputs ({}); say output = \"...\" in the card{inside}", all()));
+                }
             }
         }
     };
@@ -85,8 +100,10 @@ pub(super) fn choose(
         return refuse(format!("output {}, wanted float32", list_values([value])));
     }
     notes.push(Note::new("output", format!("\"{}\"", value.name), source, why));
-    let (shaping, entries) = shaping(graph, value, shape(value), frame, notes)?;
-    Ok(Output { name: value.name.clone(), elem_type: value.elem_type().unwrap_or(FLOAT), shaping, entries })
+    let inside = || inside(&value.name, ", a value inside it, such as");
+    let (shaping, entries) = shaping(graph, value, (shape(value), inside), frame, notes)?;
+    let elem_type = value.elem_type().unwrap_or(FLOAT);
+    Ok(Output { name: value.name.clone(), elem_type, shaping, entries, vectors: others(&value.name) })
 }
 
 /// Shapes of all values once the sizes of the image are fixed.
@@ -112,7 +129,7 @@ fn squeezes_all(graph: &GraphProto, value: &str) -> bool {
 fn shaping(
     graph: &GraphProto,
     value: &ValueInfoProto,
-    shape: Option<Vec<Dim>>,
+    (shape, inside): (Option<Vec<Dim>>, impl Fn() -> String),
     frame: &Frame,
     notes: &mut Vec<Note>,
 ) -> Result<(Shaping, Option<usize>), OnnxError> {
@@ -132,9 +149,10 @@ fn shaping(
         }
         _ => Err(OnnxError::Graph(format!(
             "not an image encoder: output `{}` has shape {}, wanted one embedding for each image, [n, d]; choose another \
-             output, or export the model with its pooling",
+             output{}, or export the model with its pooling",
             value.name,
-            show(&dims)
+            show(&dims),
+            inside()
         ))),
     }
 }

@@ -1,7 +1,7 @@
 //! Every key of a card, proven in the float64 interpreter against the same thing done by hand.
 
 use super::*;
-use crate::onnx::fixtures::uniform;
+use crate::onnx::fixtures::{Net, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::opset;
 use crate::onnx::proto::{AttributeProto, data_type};
@@ -206,6 +206,28 @@ fn the_embedding_is_the_named_output_or_the_only_flat_one() {
     assert!(error.contains("`a` float32 [n, 8], `b` float32 [n, 9]") && error.contains("say output"), "{error}");
     let pooled = adapt(with_outputs(&[("map", FLOAT, "n 8 1 1")]), &Wrapping::default(), 4).unwrap();
     assert_eq!(pooled.model.graph.unwrap().output[0].dims().unwrap(), dims("n 8"));
+}
+
+#[test]
+fn an_inner_value_is_cut_out_with_all_that_lies_behind_it() {
+    let mut net = Net::new([3, 8, 8]);
+    let x = net.conv("image", [4, 3, 3, 3], 2, 1);
+    let e = net.head(&x, 4, 5);
+    let whole = net.finish(&e, 5);
+    let graph = whole.graph.as_ref().unwrap();
+    let pooled = graph.node.iter().find(|n| n.op_type == "GlobalAveragePool").unwrap().output[0].clone();
+    let pick = Wrapping { output: Some(pooled.clone()), ..Wrapping::default() };
+    let adapted = adapt(whole.clone(), &pick, 8).unwrap();
+    assert_eq!((adapted.file_output.as_str(), adapted.embedding.as_str()), (pooled.as_str(), "embedding_flat"));
+    let cut = adapted.model.graph.as_ref().unwrap();
+    assert!(cut.node.len() < graph.node.len() && cut.initializer.len() < graph.initializer.len());
+    assert_eq!(cut.output[0].dims().unwrap()[1..], dims("4"));
+    // The same numbers as in the whole file.
+    let wanted = seen(&whole, "image", &pooled, 8);
+    assert_eq!(seen(&adapted.model, &adapted.pixels, &adapted.embedding, 8), wanted);
+    let maps = Wrapping { output: Some(x), ..Wrapping::default() };
+    let error = adapt(whole, &maps, 8).unwrap_err().to_string();
+    assert!(error.contains("a value inside it, such as") && error.contains(&format!("`{pooled}` [")), "{error}");
 }
 
 #[test]

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::check;
 use super::subject::{Attack, Input, Subject};
+use super::{check, of_file};
 use crate::batch::{Embeddings, Images};
 use crate::encoder::onnx::Provider;
 use crate::encoder::onnx::batching::Batching;
 use crate::encoder::onnx::probe::{Probe, Rewriting, tell};
 use crate::onnx::Dim;
 use crate::onnx::graph::FLOAT;
-use crate::onnx::proto::{ModelProto, NodeProto, data_type};
-use crate::onnx::wrap::BatchAxis;
+use crate::onnx::proto::{ModelProto, NodeProto, ValueInfoProto, data_type};
+use crate::onnx::wrap::{BatchAxis, expose};
 use crate::record::Check;
 use crate::run::RunError;
 
@@ -105,11 +105,7 @@ fn inside(
     if let Some(graph) = &mut model.graph
         && graph.output.iter().all(|v| v.name != *output)
     {
-        let mut value = crate::onnx::proto::ValueInfoProto::tensor(output, FLOAT, &[]);
-        if let Some(tensor) = value.r#type.as_mut().and_then(|t| t.tensor_type.as_mut()) {
-            tensor.shape = None;
-        }
-        graph.output.push(value);
+        graph.output.push(ValueInfoProto::unshaped(output, FLOAT));
     }
     let mut probe = subject.probe(&model, rewriting)?;
     subject.rows(&mut probe, images.as_slice(), output, |x, _| subject.forward_inputs(x))
@@ -124,8 +120,10 @@ struct Original {
 impl Original {
     /// `None` if the file wants or gives numbers that cannot be fed or read as float32.
     fn open(subject: &Subject<'_>, rewriting: Rewriting) -> Result<Option<Self>, RunError> {
-        let graph = subject.original.graph.as_ref();
-        let output = graph.and_then(|g| g.output.iter().find(|v| v.name == subject.adapted.file_output));
+        // An embedding from inside the file has to be handed out as well.
+        let mut file = subject.original.clone();
+        let is_inside = expose(&mut file, &subject.adapted.file_output).map_err(|e| of_file(&subject.path, e))?;
+        let output = file.graph.as_ref().and_then(|g| g.output.iter().find(|v| v.name == subject.adapted.file_output));
         let readable = output.and_then(|v| v.elem_type()) == Some(FLOAT);
         let feedable = [FLOAT, data_type::UINT8].contains(&subject.adapted.file_input_type);
         if !(readable && feedable) {
@@ -135,7 +133,10 @@ impl Original {
             Some(model) => Some(subject.probe(model, rewriting)?),
             None => None,
         };
-        let file = Probe::open_file(subject.runtime, &subject.path, rewriting, subject.provider)?;
+        let file = match is_inside {
+            true => subject.probe(&file, rewriting)?,
+            false => Probe::open_file(subject.runtime, &subject.path, rewriting, subject.provider)?,
+        };
         Ok(Some(Self { before, file }))
     }
 

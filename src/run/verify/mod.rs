@@ -89,6 +89,8 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// Entries of an embedding.
     pub embedding_dim: usize,
+    /// Values inside the file that could be the embedding, too, with their shapes: the last few.
+    pub vectors: Vec<String>,
     /// Its operators, most frequent first.
     pub operators: Vec<OperatorUse>,
     /// Smallest and largest Euclidean norm of an embedding of a picture.
@@ -157,6 +159,7 @@ pub fn verify(request: &Request<'_>) -> Result<Report, RunError> {
         image_size,
         card: card_text(card, &subject, path),
         notes: subject.notes,
+        vectors: subject.adapted.vectors,
         embedding_dim: embeddings.dim(),
         operators,
         norms: [norms.iter().copied().fold(f64::INFINITY, f64::min), norms.iter().copied().fold(0.0, f64::max)],

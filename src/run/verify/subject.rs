@@ -7,7 +7,8 @@ use crate::batch::{Embeddings, Images};
 use crate::encoder::onnx::batching::{Batching, Settled, settle};
 use crate::encoder::onnx::probe::{Probe, Rewriting, Value};
 use crate::encoder::onnx::{Provider, Runtime};
-use crate::onnx::proto::{ModelProto, TensorTypeProto, TypeProto, ValueInfoProto};
+use crate::onnx::graph::FLOAT;
+use crate::onnx::proto::{ModelProto, ValueInfoProto};
 use crate::onnx::wrap::{Adapted, Note};
 use crate::onnx::{AttackGraph, AttackGraphOptions, Dim, LossDistance, LossHead, OnnxError, attack_graph};
 use crate::rng;
@@ -172,13 +173,8 @@ impl<'a> Subject<'a> {
         if let Some(inner) = &mut graph.model.graph
             && inner.output.iter().all(|v| v.name != self.adapted.file_output)
         {
-            // Type without shape: the runtime tells the shape.
-            let tensor = TensorTypeProto { elem_type: crate::onnx::graph::FLOAT, shape: None };
-            inner.output.push(ValueInfoProto {
-                name: self.adapted.file_output.clone(),
-                r#type: Some(TypeProto { tensor_type: Some(tensor), ..TypeProto::default() }),
-                ..ValueInfoProto::default()
-            });
+            // The runtime tells the shape.
+            inner.output.push(ValueInfoProto::unshaped(&self.adapted.file_output, FLOAT));
         }
         let refused = |e: RunError| OnnxError::Graph(format!("the runtime refuses the attack graph: {e}"));
         self.probe(&graph.model, Rewriting::On).map_err(refused)?;
