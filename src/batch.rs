@@ -144,6 +144,18 @@ impl Embeddings {
         let data = indices.iter().flat_map(|&i| self.row(i).iter().copied()).collect();
         Self { shape: [indices.len(), self.shape[1]], data }
     }
+
+    /// The same with the first row, and every `every`th from there, replaced by the rows of `others` in their order.
+    ///
+    /// # Panics
+    /// If `others` has more entries in a row, or `every` is 0.
+    #[must_use]
+    pub fn with_rows(&self, every: usize, others: &Self) -> Self {
+        let mut all = self.clone();
+        let rows = all.data.chunks_mut(self.shape[1].max(1)).step_by(every);
+        rows.zip(0..others.len()).for_each(|(row, i)| row.copy_from_slice(others.row(i)));
+        all
+    }
 }
 
 fn check_length(shape: &[usize], got: usize) -> Result<(), ShapeError> {
@@ -165,5 +177,7 @@ mod tests {
     fn rows_and_selection_agree() {
         let e = Embeddings::new([3, 2], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
         assert_eq!(e.select(&[2, 0]).as_slice(), &[4.0, 5.0, 0.0, 1.0]);
+        let other = Embeddings::new([2, 2], vec![8.0, 8.0, 9.0, 9.0]).unwrap();
+        assert_eq!(e.with_rows(2, &other).as_slice(), &[8.0, 8.0, 2.0, 3.0, 9.0, 9.0]);
     }
 }

@@ -56,17 +56,18 @@ impl Observer for Console {
             return;
         }
         *self.state() = if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template(
-                "{prefix} {wide_bar:.cyan/blue} {human_pos}/{human_len} {msg} {per_sec} eta {eta}",
-            )
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let template = match total {
+                0 => "{spinner} {prefix} {elapsed}",
+                _ => "{prefix} {wide_bar:.cyan/blue} {human_pos}/{human_len} {msg} {per_sec} eta {eta}",
+            };
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_string());
             bar.set_message(unit.to_string());
             bar.enable_steady_tick(Duration::from_millis(200));
             State::Bar(bar)
         } else {
             let now = Instant::now();
-            line(&format!("{what}: {total} {unit}"));
+            line(&if total > 0 { format!("{what}: {total} {unit}") } else { what.to_string() });
             State::Log {
                 what: what.into(),
                 unit: unit.into(),
@@ -105,6 +106,8 @@ impl Observer for Console {
         match std::mem::replace(&mut *self.state(), State::Idle) {
             State::Idle => {}
             State::Bar(bar) => bar.finish_and_clear(),
+            // What is not counted has an end worth a line only where it took long.
+            State::Log { total: 0, began, .. } if began.elapsed() < LOG_INTERVAL => {}
             State::Log { what, unit, done, note, began, .. } => {
                 // Nothing done: there was nothing to do, or it was not counted.
                 let done = if done > 0 { format!(" {done} {unit}") } else { String::new() };

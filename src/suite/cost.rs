@@ -12,7 +12,7 @@ pub use self::sizes::Sizes;
 pub use self::work::Work;
 use super::attack::{AUTO_QUERIES, AUTO_STEPS, Access, Branch, Goal, Method, Side, Stop, TargetLoss};
 use super::plan::{Plan, TrialSpec};
-use super::repeats::{KEPT_PICTURES, MORE_STEPS_QUERIES, OTHER_BATCH_QUERIES};
+use super::repeats::{KEPT_PICTURES, MORE_STEPS_QUERIES, OTHER_BATCH_GALLERY, OTHER_BATCH_QUERIES};
 use crate::units::{Epsilon, Norm};
 
 /// Batches that are handed to an encoder at once, so that its threads have one each. Each is still computed by itself: no
@@ -157,7 +157,9 @@ fn repetitions(plan: &Plan, trial: &TrialSpec, (model, seed): (&str, u64), sizes
         let few = Sizes { queries: sizes.queries.min(OTHER_BATCH_QUERIES), batch, ..sizes };
         let (share, smaller) = (few.queries as f64 / sizes.queries.max(1) as f64, batch as f64 / sizes.batch as f64);
         let again = search(trial, &trial.method, few, course);
-        let clean = few.rounds(few.queries) + few.rounds(few.gallery);
+        // The gallery is kept from the clean trial on, which is the first.
+        let gallery = if trial.goal.is_none() { few.gallery.min(OTHER_BATCH_GALLERY) } else { 0 };
+        let clean = few.rounds(few.queries) + few.rounds(gallery);
         work += Work {
             forward: (again.forward + clean) * smaller,
             step: again.step * smaller,

@@ -5,6 +5,8 @@ use super::plan::{Plan, TrialSpec};
 
 /// Queries that are measured again with another batch size.
 pub const OTHER_BATCH_QUERIES: usize = 128;
+/// Images of the gallery that are embedded again with another batch size, once for each model.
+pub const OTHER_BATCH_GALLERY: usize = 1024;
 /// Queries that are attacked again with twice the steps.
 pub const MORE_STEPS_QUERIES: usize = 32;
 /// Queries whose attacked pictures are kept, and embedded again from their bytes.

@@ -68,7 +68,7 @@ pub(super) fn clustering(plan: &Plan, images: &ImageSet) -> Clustering {
 /// [`RunError`] if a model cannot be opened, the disk is full or the user stops; an attack that fails is a row with its
 /// error.
 pub fn measure_model(context: &TrialContext<'_>, model: &ReadyModel) -> Result<Vec<StoredTrial>, RunError> {
-    let mut session = Session { context, model, opened: BTreeMap::new(), probed: BTreeMap::new() };
+    let mut session = Session { context, model, opened: BTreeMap::new(), probed: BTreeMap::new(), other_gallery: None };
     let mut done: Vec<StoredTrial> = Vec::new();
     let mut strangers = 0;
     let trials = context.plan.trials(&model.id, &model.branches());
@@ -178,6 +178,8 @@ struct Session<'a> {
     opened: BTreeMap<Place, Opened>,
     /// What was found about each branch's answers and gradient.
     probed: BTreeMap<Place, Probed>,
+    /// The gallery by the deployed branch, some of it embedded in batches of another size.
+    other_gallery: Option<Embeddings>,
 }
 
 impl Session<'_> {
@@ -232,11 +234,16 @@ impl Session<'_> {
         let TrialContext { plan, images, queries, settings, .. } = self.context;
         let batch_size = plan.suite.evaluation.batch_size;
         let mut encoder = self.encoder(place, batch_size)?;
+        let observer = settings.observer;
         let mut embed = |indices: &[usize]| {
-            embed_all(&mut encoder, images, indices, batch_size * BATCHES_AT_ONCE, settings.observer, &settings.cancel)
+            embed_all(&mut encoder, images, indices, batch_size * BATCHES_AT_ONCE, observer, &settings.cancel)
         };
-        let opened = (embed(&queries.chosen)?, embed(&images.split.test)?);
-        self.opened.insert(place.clone(), Opened { encoder, queries: opened.0, gallery: opened.1 });
+        let what = format!("{} seed {} embeds ({})", self.crafter(place.0.as_deref()).id, self.model.seed, place.1);
+        observer.begin(&what, (queries.chosen.len() + images.split.test.len()) as u64, "clean images");
+        let embedded = embed(&queries.chosen).and_then(|queries| Ok((queries, embed(&images.split.test)?)));
+        observer.end();
+        let (queries, gallery) = embedded?;
+        self.opened.insert(place.clone(), Opened { encoder, queries, gallery });
         Ok(())
     }
 
@@ -276,7 +283,8 @@ impl Session<'_> {
         let mut stored = Vec::with_capacity(group.len());
         match outcomes {
             Ok(outcomes) => {
-                for (((trial, digest), input), outcome) in group.iter().zip(&inputs).zip(outcomes) {
+                settings.observer.begin(&format!("{what}, checks"), 0, "trials");
+                let finished = group.iter().zip(&inputs).zip(outcomes).map(|(((trial, digest), input), outcome)| {
                     let mut row = self.labels(trial);
                     outcome.write_into(input, crafter.encoder.spec(), &mut row);
                     row.attack.clone_from(&trial.attack);
@@ -284,8 +292,11 @@ impl Session<'_> {
                     let encoders = (&mut crafter.encoder, answerer.as_mut().map(|opened| &mut opened.encoder));
                     row.checks.extend(self.soundness(trial, input, &outcome, own, encoders)?);
                     let answered = (&answer_queries, &answer_gallery);
-                    stored.push(self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder, answered))?);
-                }
+                    self.stored(trial, digest, (row, outcome), (clean, &crafter.encoder, answered))
+                });
+                let finished = finished.collect::<Result<Vec<_>, RunError>>();
+                settings.observer.end();
+                stored.extend(finished?);
             }
             Err(AttackError::Cancelled(stop)) => return Err(stop.into()),
             Err(error) => stored.extend(group.iter().map(|(trial, digest)| {
@@ -343,7 +354,7 @@ impl Session<'_> {
         if trial.method.needs_gradient() {
             row.checks.extend(checks::gradient_exact(&crafter.spec().straight_through));
         }
-        row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries)?);
+        row.checks.extend(self.other_batch_size(trial, digest, &outcome.queries, answered.1)?);
         row.suite.clone_from(&self.context.plan.name);
         let kept: AdversarialBytes = outcome.kept.into_iter().collect();
         let gallery = self.stories(trial, clean, &outcome.queries, &kept);
