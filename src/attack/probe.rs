@@ -194,6 +194,9 @@ fn unbounded(
             let ranks = first_hits(subject, &right, &found.embeddings)?;
             unbroken.iter_mut().zip(ranks).for_each(|(unbroken, rank)| *unbroken &= rank == 1);
         }
+        if !unbroken.contains(&true) {
+            break;
+        }
     }
     Ok(Some(checks::huge_budget_breaks(unbroken.iter().filter(|u| **u).count(), right.len())))
 }

@@ -62,8 +62,8 @@ fn a_search_is_counted_look_by_look() {
     // The clean images, 8 + 32 rounds; twice 16 of the queries again; and half the rounds for half the batch.
     assert_eq!((clean.work.forward, clean.work.opened), (40.0 + 2.0 + 40.0, 2.0));
     assert_eq!((clean.work.step, clean.work.gradient), (0.0, 0.0));
-    // 22 looks at 8 rounds, the probe's 33 at 2, 42 looks of more steps at 2, and 22 looks of other batches.
-    assert_eq!(pgd.work.step, 22.0 * 8.0 + 33.0 * 2.0 + 42.0 * 2.0 + 22.0 * 8.0);
+    // 22 looks at 8 rounds, the probe's 8 at 2, 42 looks of more steps at 2, and 22 looks of other batches.
+    assert_eq!(pgd.work.step, 22.0 * 8.0 + 8.0 * 2.0 + 42.0 * 2.0 + 22.0 * 8.0);
     assert_eq!((pgd.work.gradient, pgd.work.moved), (2.0, 0.0));
     // The probe's two graphs, the trial's, and that of the other batches.
     assert_eq!((pgd.work.losses, pgd.work.opened), (4.0, 1.0));
