@@ -123,7 +123,7 @@ pub struct VerifyArgs {
     /// Name of the image input.
     #[arg(long, value_name = "NAME")]
     pub input: Option<String>,
-    /// Name of the output that is the embedding.
+    /// Name of the output, or of the value inside the file, that is the embedding.
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
     /// Order of the input's axes: nchw or nhwc.

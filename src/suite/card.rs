@@ -54,7 +54,7 @@ pub struct OnnxCard {
     /// Then cuts out the centre.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<Extent>,
-    /// Name of the embedding; left out: the only output, or the only float one of two axes.
+    /// Name of the embedding, an output or a value inside; left out: the only output, or the only float one of two axes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Whether each embedding is divided by its Euclidean norm.

@@ -178,6 +178,10 @@ pub fn adapt(model: ModelProto, wrapping: &Wrapping, image_size: usize) -> Resul
     if inner {
         // What comes behind it in the file is of no use.
         keep_outputs(&mut model, &[&embedding]);
+        if graph_of(&model)?.input.iter().all(|value| value.name != pixels) {
+            let reason = format!("output = \"{}\" does not depend on the image", output.name);
+            return Err(OnnxError::Graph(format!("not an image encoder: {reason}")));
+        }
     }
     Ok(Adapted {
         model,

@@ -133,7 +133,7 @@ pub struct Wrapping {
     pub resize: Option<Resize>,
     /// Then cuts out the centre.
     pub crop: Option<Extent>,
-    /// Name of the embedding; the only output, or the only float one of two axes, if left out.
+    /// Name of the embedding, an output or a value inside; the only output, or the only float one of two axes, if left out.
     pub output: Option<String>,
     /// Whether each embedding is divided by its Euclidean norm.
     pub normalize: bool,

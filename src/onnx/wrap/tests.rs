@@ -4,7 +4,7 @@ use super::*;
 use crate::onnx::fixtures::{Net, uniform};
 use crate::onnx::interpret::{self, Tensor};
 use crate::onnx::opset;
-use crate::onnx::proto::{AttributeProto, data_type};
+use crate::onnx::proto::{AttributeProto, NodeProto, data_type};
 use crate::resample::{Filter, taps};
 
 /// A model whose embedding is its input, flattened: what goes in can be seen.
@@ -225,6 +225,19 @@ fn an_inner_value_is_cut_out_with_all_that_lies_behind_it() {
     // The same numbers as in the whole file.
     let wanted = seen(&whole, "image", &pooled, 8);
     assert_eq!(seen(&adapted.model, &adapted.pixels, &adapted.embedding, 8), wanted);
+    let mut idle = whole.clone();
+    let inner = idle.graph.as_mut().unwrap();
+    let constant = inner.initializer.iter().find(|tensor| tensor.dims.len() == 2).unwrap().name.clone();
+    let node = NodeProto {
+        op_type: "Identity".into(),
+        input: vec![constant],
+        output: vec!["idle".into()],
+        ..Default::default()
+    };
+    inner.node.insert(0, node);
+    let error =
+        adapt(idle, &Wrapping { output: Some("idle".into()), ..Wrapping::default() }, 8).unwrap_err().to_string();
+    assert!(error.contains("output = \"idle\" does not depend on the image"), "{error}");
     let maps = Wrapping { output: Some(x), ..Wrapping::default() };
     let error = adapt(whole, &maps, 8).unwrap_err().to_string();
     assert!(error.contains("a value inside it, such as") && error.contains(&format!("`{pooled}` [")), "{error}");
